@@ -1,0 +1,20 @@
+"""Values and decisions, and nothing else.
+
+This package knows no clock, no chance, no socket, no log and no framework: time and randomness come
+in as arguments, decisions go out as values. Everything else in the gateway imports it; it imports
+nothing of ours.
+
+    model      Instance, Snapshot: what a registry knows
+    registry   the Protocols between registries and the rest
+    policy     timeouts, retry, breaker: what a route or service is configured to do
+    routing    Route, RouteTable: host + path + method -> Route
+    paths      the one normal form of a request path
+    headers    which fields cross, which stop here, which are ours
+    failure    the table of named ways to fail
+    failover   may this request be sent again?
+    breaker    closed, open, half-open; a Permit for each attempt
+    balancing  which candidate first
+    fleet      the live state of one service's instances
+    watch      the rules of following a registry
+    hold       what to believe when a registry says that instances are gone
+"""

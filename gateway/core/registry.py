@@ -1,0 +1,55 @@
+"""The Protocols between registries, the catalog they fill, and whoever shows how they are.
+
+Registries live in `gateway.discovery`; what reads them lives elsewhere and must not import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.model import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryHealth:
+    """How one registry is: `reachable` is None until it was asked for the first time.
+
+    `since_s` is the monotonic instant of the last change of `reachable`; `detail` is the last error
+    in words, None while all is well.
+    """
+
+    name: str
+    reachable: bool | None
+    since_s: float
+    detail: str | None = None
+
+
+class SnapshotListener(Protocol):
+    """Whoever wants to know at once that a service's Snapshot was replaced."""
+
+    def __call__(self, snapshot: Snapshot, /) -> None:
+        """Take the new Snapshot; must not block and must not raise."""
+        ...
+
+
+class Registry(Protocol):
+    """A source of Snapshots."""
+
+    @property
+    def name(self) -> str:
+        """The name by which routes.yaml and `/health` know it."""
+        ...
+
+    def health(self) -> RegistryHealth:
+        """Tell how it is now."""
+        ...
+
+    def follow(self, services: Collection[str]) -> None:
+        """Follow exactly these services from now on; what is not named any more is forgotten."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the followed services' Snapshots fresh until cancelled; never fail for an outage."""
+        ...

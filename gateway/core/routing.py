@@ -1,0 +1,211 @@
+"""Which Route a request takes: host, then a trie of whole path segments, then the method.
+
+The cost of a match depends on the labels of the host and the segments of the path, never on the
+number of routes. The most specific route wins, and the order in the file means nothing:
+
+    1. an exact host before `*.example.com` before any host (a longer wildcard before a shorter one)
+    2. an exact `path` before a `path_prefix`, a longer prefix before a shorter one
+    3. a route that names methods before one that takes all
+
+A route that does not take the request's method does not hide a less specific one that does. Only
+where nothing takes it, and something would with another method, the answer is 405 with Allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from gateway.core.policy import RetryPolicy, Timeouts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteMatch:
+    """What a route takes.
+
+    `path` is in normal form (see `gateway.core.paths`) and still percent-encoded, so `%2F` never
+    acts as a separator (RFC 3986 §2.2). As a prefix it matches whole segments: `/api` takes `/api`
+    and `/api/x`, not `/apix`. `hosts` are lower-case, without a port; empty means any host.
+    `methods` None means any method.
+    """
+
+    path: bytes
+    is_prefix: bool = True
+    hosts: tuple[str, ...] = ()
+    methods: frozenset[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One entry of routes.yaml: what it matches, what is done on the way, which service it goes to."""
+
+    id: str
+    match: RouteMatch
+    service: str
+    strip_prefix: bool = False
+    add_prefix: bytes = b""
+    preserve_host: bool = True
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def rewrite(self, path: bytes) -> bytes:
+        """Make the path that the instance is asked for out of the one that matched."""
+        if self.strip_prefix:
+            path = path[len(self.match.path.rstrip(b"/")) :] or b"/"
+        return self.add_prefix + path
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    """Why no route took a request: `allow` names the methods that would have been taken (405)."""
+
+    allow: frozenset[bytes] = frozenset()
+
+
+NO_ROUTE = NoMatch()
+
+
+class RouteConflictError(ValueError):
+    """Two routes take exactly the same requests."""
+
+    def __init__(self, first: Route, second: Route) -> None:
+        self.first = first
+        self.second = second
+        super().__init__(f"route {second.id!r} takes the same requests as route {first.id!r}")
+
+
+class _Node(Generic[T]):
+    """One segment of the trie, with the routes that end here, those that name methods first."""
+
+    __slots__ = ("children", "exact", "prefix")
+
+    def __init__(self) -> None:
+        self.children: dict[bytes, _Node[T]] = {}
+        self.exact: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
+        self.prefix: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
+
+
+class RouteTable(Generic[T]):
+    """All routes, compiled once; each is matched to the target that was given with it.
+
+    Raises RouteConflictError at construction when two routes take exactly the same requests.
+    """
+
+    __slots__ = ("_any_host", "_exact_hosts", "_has_hosts", "_wildcards")
+
+    def __init__(self, entries: Iterable[tuple[Route, T]]) -> None:
+        listed = list(entries)
+        for first, second in conflicts([route for route, _ in listed]):
+            raise RouteConflictError(first, second)
+        self._any_host: _Node[T] = _Node()
+        self._exact_hosts: dict[bytes, _Node[T]] = {}
+        self._wildcards: dict[bytes, _Node[T]] = {}
+        for route, target in listed:
+            for root in self._roots_of(route.match):
+                _insert(root, route.match, target)
+        self._has_hosts = bool(self._exact_hosts or self._wildcards)
+
+    def match(self, host: bytes, path: bytes, method: bytes) -> T | NoMatch:
+        """Find the target of the most specific route that takes the request.
+
+        `host` is the Host field as received (port and case are ignored), `path` is in normal form.
+        """
+        segments = path.split(b"/")[1:]
+        if not self._has_hosts:
+            return _find((self._any_host,), segments, method)
+        return _find(self._roots_for(host), segments, method)
+
+    def _roots_of(self, match: RouteMatch) -> Iterator[_Node[T]]:
+        if not match.hosts:
+            yield self._any_host
+        for host in match.hosts:
+            if host.startswith("*."):
+                yield self._wildcards.setdefault(host[2:].encode(), _Node())
+            else:
+                yield self._exact_hosts.setdefault(host.encode(), _Node())
+
+    def _roots_for(self, host: bytes) -> Iterator[_Node[T]]:
+        name = host_without_port(host)
+        exact = self._exact_hosts.get(name)
+        if exact is not None:
+            yield exact
+        while self._wildcards and name:
+            name = name.partition(b".")[2]
+            wildcard = self._wildcards.get(name)
+            if wildcard is not None:
+                yield wildcard
+        yield self._any_host
+
+
+def host_without_port(host: bytes) -> bytes:
+    """Lower-case a Host field and take its port away; an IPv6 literal keeps its brackets."""
+    name, colon, port = host.rpartition(b":")
+    if colon and not port.endswith(b"]"):
+        host = name
+    return host.lower().removesuffix(b".")
+
+
+def conflicts(routes: Iterable[Route]) -> list[tuple[Route, Route]]:
+    """List the pairs of routes that take exactly the same requests, in the order of the file.
+
+    They share a host, a path and a kind of path, and a method; a route that names methods and one
+    that names none do not conflict, for the first is the more specific one.
+    """
+    seen: dict[tuple[str, bytes, bool, bytes | None], Route] = {}
+    found: dict[tuple[str, str], tuple[Route, Route]] = {}
+    for route in routes:
+        match = route.match
+        for host in match.hosts or ("",):
+            for method in match.methods or (None,):
+                path = match.path.rstrip(b"/") if match.is_prefix else match.path
+                earlier = seen.setdefault((host, path, match.is_prefix, method), route)
+                if earlier is not route:
+                    found.setdefault((earlier.id, route.id), (earlier, route))
+    return list(found.values())
+
+
+def _insert(root: _Node[T], match: RouteMatch, target: T) -> None:
+    node = root
+    path = match.path.rstrip(b"/") if match.is_prefix else match.path
+    for segment in path.split(b"/")[1:]:
+        node = node.children.setdefault(segment, _Node())
+    entry = (match.methods, target)
+    kind = node.prefix if match.is_prefix else node.exact
+    # Those that name methods come first; among them the order cannot matter: they do not overlap.
+    ordered = (entry, *kind) if match.methods is not None else (*kind, entry)
+    if match.is_prefix:
+        node.prefix = ordered
+    else:
+        node.exact = ordered
+
+
+def _find(roots: Iterable[_Node[T]], segments: list[bytes], method: bytes) -> T | NoMatch:
+    refused: list[frozenset[bytes]] = []
+    for root in roots:
+        for candidates in _most_specific_first(root, segments):
+            for methods, target in candidates:
+                if methods is None or method in methods:
+                    return target
+                refused.append(methods)
+    return NoMatch(frozenset().union(*refused)) if refused else NO_ROUTE
+
+
+def _most_specific_first(
+    root: _Node[T], segments: list[bytes]
+) -> list[tuple[tuple[frozenset[bytes] | None, T], ...]]:
+    node: _Node[T] | None = root
+    found = [root.prefix] if root.prefix else []
+    for segment in segments:
+        node = node.children.get(segment) if node is not None else None
+        if node is None:
+            break
+        if node.prefix:
+            found.append(node.prefix)
+    else:
+        if node is not None and node.exact:
+            found.append(node.exact)
+    found.reverse()
+    return found
