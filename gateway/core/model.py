@@ -1,4 +1,4 @@
-"""What a registry knows: an Instance is one address of a service, a Snapshot is all of them at once.
+"""What a registry knows: an Instance is one address of a service, a Snapshot is all of them.
 
 Both are frozen. A change makes a new Snapshot, which replaces the old one whole, so a request that
 read one keeps a consistent view for as long as it needs it.
@@ -28,7 +28,8 @@ class Instance:
 
     `key` is the identity that breakers, pools and in-flight counts belong to: it contains the
     registry's own id and the address, so an instance that moves is another instance.
-    `host` is an IP address or a name, without brackets. `weight` is the one that holds for `status`.
+    `host` is an IP address or a name, without brackets. `weight` is the one that holds for
+    `status`.
     `held` marks an instance that the registry no longer lists but that is kept for a while, because
     the answer that dropped it was not to be trusted.
     """

@@ -40,7 +40,7 @@ class RouteMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One entry of routes.yaml: what it matches, what is done on the way, which service it goes to."""
+    """One entry of routes.yaml: what it matches, what is done on the way, where it goes."""
 
     id: str
     match: RouteMatch
