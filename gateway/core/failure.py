@@ -1,0 +1,235 @@
+"""Every way in which a request can fail, by name, in one table.
+
+Answers, log fields, metric labels and the documentation are made from this table. Whoever meets a
+failure looks up its row and does what the row says; nobody decides status codes anywhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Side(Enum):
+    """Whose fault it is."""
+
+    CLIENT = "client"
+    GATEWAY = "gateway"
+    UPSTREAM = "upstream"
+    NOBODY = "nobody"
+
+
+class Again(Enum):
+    """Whether the request may go to another instance after this failure.
+
+    IF_ALLOWED: only if the method is idempotent or the route says so, and the body can be replayed
+    (RFC 9110 §9.2.2).
+    """
+
+    NEVER = "never"
+    IF_ALLOWED = "if it may"
+    ALWAYS = "always"
+
+
+class Failure(Enum):
+    """One named way to fail."""
+
+    BAD_REQUEST = "bad_request"
+    URI_TOO_LONG = "uri_too_long"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    BODY_TOO_LARGE = "body_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
+    NO_ROUTE = "no_route"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_IMPLEMENTED = "not_implemented"
+    DRAINING = "draining"
+    OVER_CAPACITY = "over_capacity"
+    CATALOG_COLD = "catalog_cold"
+    NO_INSTANCES = "no_instances"
+    BREAKERS_OPEN = "breakers_open"
+    ALL_UNREACHABLE = "all_unreachable"
+    CONNECT_FAILED = "connect_failed"
+    TLS_FAILED = "tls_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    SEND_FAILED = "send_failed"
+    BAD_RESPONSE = "bad_response"
+    DISCONNECTED_EARLY = "disconnected_early"
+    STALE_CONNECTION = "stale_connection"
+    HEAD_TIMEOUT = "head_timeout"
+    REQUEST_DEADLINE = "request_deadline"
+    RETRIABLE_STATUS = "retriable_status"
+    UPSTREAM_BROKE_OFF = "upstream_broke_off"
+    CLIENT_GONE = "client_gone"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from a failure.
+
+    `status` is what the client gets; None where it gets no answer of ours (its connection is cut,
+    or the instance's own answer is passed on). `title` is for the client, `advice` for whoever is
+    on call. `counts` says whether the instance's Breaker hears of it as a failure.
+    """
+
+    status: int | None
+    side: Side
+    again: Again
+    title: str
+    advice: str
+    counts: bool = False
+
+
+_C, _G, _U, _N = Side.CLIENT, Side.GATEWAY, Side.UPSTREAM, Side.NOBODY
+_NEVER, _IF, _ALWAYS = Again.NEVER, Again.IF_ALLOWED, Again.ALWAYS
+
+VERDICTS: dict[Failure, Verdict] = {
+    Failure.BAD_REQUEST: Verdict(
+        400, _C, _NEVER,
+        "The request is not valid HTTP, or it is ambiguous",
+        "Look at the detail: it names what is wrong. Ambiguous requests are never passed on.",
+    ),
+    Failure.URI_TOO_LONG: Verdict(
+        414, _C, _NEVER,
+        "The request line is too long",
+        "Raise GATEWAY_MAX_REQUEST_LINE if such targets are legitimate.",
+    ),
+    Failure.HEADERS_TOO_LARGE: Verdict(
+        431, _C, _NEVER,
+        "The header fields are too large or too many",
+        "Usually cookies. GATEWAY_MAX_HEADER_SIZE and GATEWAY_MAX_HEADER_FIELDS are the limits.",
+    ),
+    Failure.BODY_TOO_LARGE: Verdict(
+        413, _C, _NEVER,
+        "The request body is too large",
+        "The route's max_body is the limit.",
+    ),
+    Failure.REQUEST_TIMEOUT: Verdict(
+        408, _C, _NEVER,
+        "The client sent its request too slowly",
+        "A slow or dead client. GATEWAY_CLIENT_HEAD_TIMEOUT and GATEWAY_CLIENT_BODY_TIMEOUT are "
+        "the limits.",
+    ),
+    Failure.NO_ROUTE: Verdict(
+        404, _C, _NEVER,
+        "No route matches this request",
+        "Compare host and path with `/api/routes` on the admin port.",
+    ),
+    Failure.METHOD_NOT_ALLOWED: Verdict(
+        405, _C, _NEVER,
+        "A route matches, but not with this method",
+        "The Allow field names the methods that routes.yaml takes here.",
+    ),
+    Failure.NOT_IMPLEMENTED: Verdict(
+        501, _G, _NEVER,
+        "The gateway does not do this",
+        "The detail names what was asked for and what to use in its place.",
+    ),
+    Failure.DRAINING: Verdict(
+        503, _G, _NEVER,
+        "The gateway is shutting down",
+        "The load balancer in front should have stopped sending; see GATEWAY_DRAIN_DELAY.",
+    ),
+    Failure.OVER_CAPACITY: Verdict(
+        503, _G, _NEVER,
+        "The gateway takes no more requests right now",
+        "A limit is reached; the detail names it. Add capacity, or raise it.",
+    ),
+    Failure.CATALOG_COLD: Verdict(
+        503, _G, _NEVER,
+        "The registry has not told yet where this service is",
+        "The registry never answered since the start; `/health` shows why.",
+    ),
+    Failure.NO_INSTANCES: Verdict(
+        503, _G, _NEVER,
+        "The service has no instance that may get traffic",
+        "The detail counts what the registry knows: not registered, critical, in maintenance.",
+    ),
+    Failure.BREAKERS_OPEN: Verdict(
+        503, _U, _NEVER,
+        "All instances of the service failed lately and are left alone",
+        "`/health` shows each Breaker. Retry-After says when the next trial is due.",
+    ),
+    Failure.ALL_UNREACHABLE: Verdict(
+        503, _U, _NEVER,
+        "No instance of the service could be reached",
+        "Several instances are registered, each was tried, and none took the connection.",
+    ),
+    Failure.CONNECT_FAILED: Verdict(
+        502, _U, _ALWAYS,
+        "The instance refused the connection",
+        "The process is down or the address in the registry is wrong.",
+        counts=True,
+    ),
+    Failure.TLS_FAILED: Verdict(
+        502, _U, _ALWAYS,
+        "No TLS session with the instance",
+        "The detail has the reason: an unknown CA, a wrong name, an expired certificate.",
+        counts=True,
+    ),
+    Failure.CONNECT_TIMEOUT: Verdict(
+        504, _U, _ALWAYS,
+        "The instance did not take the connection in time",
+        "A dead machine, a firewall, or a full accept queue; timeouts.connect is the limit.",
+        counts=True,
+    ),
+    Failure.SEND_FAILED: Verdict(
+        502, _U, _IF,
+        "The instance cut the connection while the request was being sent",
+        "Often a body limit of the instance, or a crash.",
+        counts=True,
+    ),
+    Failure.BAD_RESPONSE: Verdict(
+        502, _U, _IF,
+        "The instance answered with something that is not valid HTTP",
+        "The detail names what is wrong. Is it really an HTTP port?",
+        counts=True,
+    ),
+    Failure.DISCONNECTED_EARLY: Verdict(
+        502, _U, _IF,
+        "The instance closed the connection before it answered",
+        "A crash, or a worker that was ended while it had a request in hand.",
+        counts=True,
+    ),
+    Failure.STALE_CONNECTION: Verdict(
+        502, _N, _IF,
+        "An idle connection to the instance turned out to be closed",
+        "The instance keeps idle connections for a shorter time than assumed; harmless when rare.",
+    ),
+    Failure.HEAD_TIMEOUT: Verdict(
+        504, _U, _IF,
+        "The instance did not answer in time",
+        "timeouts.response is the limit, counted from the last byte of the request.",
+        counts=True,
+    ),
+    Failure.REQUEST_DEADLINE: Verdict(
+        504, _U, _NEVER,
+        "The request took longer than it may take in all",
+        "timeouts.request is the limit, over all attempts.",
+        counts=True,
+    ),
+    Failure.RETRIABLE_STATUS: Verdict(
+        None, _U, _IF,
+        "The instance answered with a status that may be tried elsewhere",
+        "The answer is passed on as it is when no other instance may be tried.",
+        counts=True,
+    ),
+    Failure.UPSTREAM_BROKE_OFF: Verdict(
+        None, _U, _NEVER,
+        "The instance broke off inside the answer",
+        "The client's connection was cut so that it can tell; look at the instance.",
+        counts=True,
+    ),
+    Failure.CLIENT_GONE: Verdict(
+        None, _C, _NEVER,
+        "The client left before its answer was complete",
+        "Logged as 499. Many of them mean that answers are too slow for the clients.",
+    ),
+    Failure.INTERNAL_ERROR: Verdict(
+        500, _G, _NEVER,
+        "The gateway made a mistake",
+        "A bug: the log has the traceback. Please report it.",
+    ),
+}  # fmt: skip
+
+CLIENT_GONE_STATUS = 499

@@ -1,0 +1,404 @@
+"""One request from its head to its last byte, with all its attempts: the engine.
+
+An Exchange is moved by callbacks. The client side tells it what the client does, the connection to
+the instance tells it what the instance does, the clock tells it that it waited too long, and it
+tells both sides what to do. It never touches a socket, a parser or the loop.
+
+           begin               acquired            answer's head           answer's end
+    NEW ─────────▶ CONNECTING ─────────▶ SENDING ───────────────▶ RELAYING ─────────▶ SETTLED
+                       ▲                    │                         │
+                       └─── next attempt ───┘                         └─ broke off: abort
+
+Once the head of an answer went to the client there is no way back: RELAYING never fails over.
+Whatever happens, exactly one report goes to the Breaker for each Permit, and SETTLED is reached once.
+
+The numbered stations are those of docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from http import HTTPStatus
+from math import inf
+from typing import TYPE_CHECKING
+
+from gateway.core.failover import may_send_again
+from gateway.core.failure import VERDICTS, Failure
+from gateway.core.fleet import Member
+from gateway.core.headers import request_lines, trailer_fields
+from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
+from gateway.core.paths import PathError, normalize
+from gateway.core.routing import NoMatch
+from gateway.proxy.attempts import Attempts
+from gateway.proxy.refusal import refuse, retry_after, status_of, unmatched
+from gateway.proxy.sides import ClientSide, Connection, ConnectionPool
+from gateway.proxy.target import Target, framing
+from gateway.proxy.upload import Upload
+
+if TYPE_CHECKING:
+    from gateway.proxy.engine import Engine
+
+
+class Phase(IntEnum):
+    """Where an Exchange stands; see the drawing above."""
+
+    NEW = 0
+    CONNECTING = 1
+    SENDING = 2
+    RELAYING = 3
+    SETTLED = 4
+
+
+class Exchange:
+    """The state of one request. Whoever made it must tell `client_gone` if its client leaves.
+
+    `failure` is why it did not go well, None if it did; `status` is what the client was told, 0 for
+    nothing. `target` and `attempts` exist once `is_routed`.
+    """
+
+    def __init__(self, engine: Engine, request: Request, client: ClientSide) -> None:
+        self.engine = engine
+        self.request = request
+        self.client = client
+        self.phase = Phase.NEW
+        self.deadline_s = inf
+        self.target: Target
+        self.attempts: Attempts
+        self.is_routed = False
+        self.failure: Failure | None = None
+        self.detail = ""
+        self.status = 0
+        self.answered_at_s = 0.0
+        self.upload: Upload | None = None
+        self.sent_bytes = 0
+        self._connection: Connection | None = None
+        self._limit_s = inf
+        self._lines = b""
+        self._body_ended = request.length == 0
+        self._anything_sent = False
+        self._client_writable = True
+        self._upstream_writable = True
+
+    def __repr__(self) -> str:
+        attempts = repr(self.attempts) if self.is_routed else "no route"
+        return f"<Exchange {self.request!r} {self.phase.name}, {attempts}>"
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the request may be sent again after something was sent."""
+        return self.request.method in self.target.idempotent
+
+    def reject(self, failure: Failure, detail: str, now_s: float) -> None:
+        """End at Station 1, for a reason that the face found; called in place of `begin`."""
+        self.request.started_at_s = now_s
+        self._give_up(failure, detail, now_s)
+
+    # --- Stations 2 to 5: from the request's head to an instance ---------------------------------
+
+    def begin(self, now_s: float) -> None:
+        """Take the request on its way. Station 1 (Accept) is what the face did before this."""
+        request, engine = self.request, self.engine
+        request.started_at_s = now_s
+        engine.deadlines.watched.add(self)
+        # :: Station 2: Match
+        try:
+            request.path = normalize(request.path)
+        except PathError as error:
+            self._give_up(Failure.BAD_REQUEST, str(error), now_s)
+            return
+        target = engine.routes.match(request.host, request.path, request.method)
+        if isinstance(target, NoMatch):
+            self._refuse(*unmatched(target, request.path), now_s)
+            return
+        self.target = target
+        self.is_routed = True
+        self._limit_s = now_s + target.request_s
+        if not self._body_ended:
+            self.upload = Upload(request.length, buffer_bytes=target.buffer_bytes)
+        # :: Station 3: Filter -- the fields that cross; routes have no other filters yet
+        self._lines = request_lines(request, engine.via)
+        # :: Station 4: Resolve -- the Fleet follows the newest Snapshot; nobody waits for it
+        self.attempts = Attempts(target.fleet, engine.random, engine.observer)
+        self._next_attempt(now_s)
+
+    def _next_attempt(self, now_s: float) -> None:
+        attempts, target = self.attempts, self.target
+        # :: Station 5: Choose
+        member = attempts.take_next(now_s, at_most=target.attempts)
+        if member is not None:
+            self._attempt(member, now_s, is_fresh=False)
+        else:
+            self._give_up(*attempts.verdict(), now_s)
+
+    # --- Station 6: Forward ----------------------------------------------------------------------
+
+    def _attempt(self, member: Member[ConnectionPool], now_s: float, *, is_fresh: bool) -> None:
+        # :: Station 6: Forward
+        self._anything_sent = False
+        self.phase = Phase.CONNECTING
+        self._wait(now_s + self.target.connect_s)
+        connection = member.pool.acquire(self, now_s, is_fresh=is_fresh)
+        if connection is not None:
+            self.upstream_ready(connection, now_s)
+
+    def upstream_ready(self, connection: Connection, now_s: float) -> None:
+        """Hear that a connection stands; the request goes out on it."""
+        attempts, target = self.attempts, self.target
+        self._connection = connection
+        self.phase = Phase.SENDING
+        self._anything_sent = True
+        self._upstream_writable = True
+        request = self.request
+        parts = [target.start_line(request, attempts.member.instance.authority), self._lines]
+        parts.append(framing(request))
+        upload = self.upload
+        was_over_buffer = upload is not None and upload.is_over_buffer
+        if upload is not None:
+            parts.append(upload.so_far())
+            if self._body_ended:
+                parts.append(upload.last_bytes())
+            if was_over_buffer:
+                upload.forget()
+        self._wait(now_s + (target.response_s if self._body_ended else target.client_idle_s))
+        connection.begin(self, b"".join(parts), to_head=request.method == b"HEAD")
+        if was_over_buffer and self._upstream_writable:
+            self.client.resume_reading()
+
+    # --- The client tells ------------------------------------------------------------------------
+
+    def client_body(self, chunk: bytes, now_s: float) -> None:
+        """Take a piece of the request's body."""
+        upload = self.upload
+        if self.phase is Phase.SETTLED or upload is None:
+            return  # the answer is out already; nobody wants the rest
+        framed = upload.add(chunk)
+        if upload.is_too_long:
+            self._leave(Failure.BAD_REQUEST, "the body is longer than it says", now_s)
+        elif self._connection is None:
+            if upload.is_over_buffer:
+                self.client.pause_reading()  # all of it must be sent once there is a connection
+        else:
+            if upload.is_over_buffer:
+                upload.forget()
+            if self.phase is Phase.SENDING:
+                self._wait(now_s + self.target.client_idle_s)
+            self._connection.write(framed)
+
+    def client_end(self, trailers: Fields, now_s: float) -> None:
+        """Hear that the request's body is whole."""
+        upload = self.upload
+        if self.phase is Phase.SETTLED or upload is None or self._body_ended:
+            return
+        if not upload.end(trailers):
+            self._leave(Failure.BAD_REQUEST, "the body is shorter than it says", now_s)
+            return
+        self._body_ended = True
+        if self._connection is not None:
+            if self.phase is Phase.SENDING:
+                self._wait(now_s + self.target.response_s)
+            if last := upload.last_bytes():
+                self._connection.write(last)
+
+    def client_gone(self, now_s: float) -> None:
+        """Hear that the client left; the attempt is cancelled and nobody is blamed."""
+        if self.phase is not Phase.SETTLED:
+            self._leave(Failure.CLIENT_GONE, "the client left", now_s)
+
+    def client_paused(self) -> None:
+        """Hear that the client does not take more for now: the answer is read no further."""
+        self._client_writable = False
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def client_resumed(self, now_s: float) -> None:
+        """Hear that the client takes more again."""
+        self._client_writable = True
+        if self._connection is not None:
+            if self.phase is Phase.RELAYING:
+                self._wait(now_s + self.target.idle_s)
+            self._connection.resume_reading()
+
+    # --- The instance tells ----------------------------------------------------------------------
+
+    def upstream_paused(self) -> None:
+        """Hear that the instance does not take more for now: the client is read no further."""
+        self._upstream_writable = False
+        if not self._body_ended:
+            self.client.pause_reading()
+
+    def upstream_resumed(self, now_s: float) -> None:
+        """Hear that the instance takes more again."""
+        self._upstream_writable = True
+        if not self._body_ended:
+            if self.phase is Phase.SENDING:
+                self._wait(now_s + self.target.client_idle_s)
+            self.client.resume_reading()
+
+    def upstream_interim(self, status: int, fields: Fields) -> None:
+        """Relay an interim answer, 100 or 103."""
+        self.client.send_interim(status, fields)
+
+    def upstream_head(self, head: AnswerHead, now_s: float) -> None:
+        """Take the head of the final answer."""
+        attempts, target = self.attempts, self.target
+        # :: Station 7: Judge -- an answer
+        if head.status in target.statuses:
+            if self._leaves_for_another(head.status, now_s):
+                return
+        else:
+            attempts.praise_trial(now_s)
+        # :: Station 8: Relay and settle -- from here on there is no way back
+        self.phase = Phase.RELAYING
+        if self.upload is not None:
+            self.upload.forget()
+        self.answered_at_s = now_s
+        self.status = head.status
+        if not head.has_date:
+            head.fields.append((b"Date", self.engine.http_date()))
+        self._wait(now_s + target.idle_s)
+        self.client.send_head(head)
+
+    def _leaves_for_another(self, status: int, now_s: float) -> bool:
+        """Blame a retriable status; True if the request is on its way to another instance."""
+        attempts, target = self.attempts, self.target
+        failure = Failure.RETRIABLE_STATUS
+        self.attempts.blame(failure, f"the instance answered {status}", now_s)
+        if not self._may_send_again(failure):
+            return False
+        member = attempts.take_next(now_s, at_most=target.attempts)
+        if member is None:
+            return False  # nobody else may be asked: the answer goes to the client as it is
+        self._drop_connection()
+        self._attempt(member, now_s, is_fresh=False)
+        return True
+
+    def upstream_body(self, chunk: bytes, now_s: float) -> None:
+        """Take a piece of the answer's body."""
+        self.sent_bytes += len(chunk)
+        self._wait(now_s + self.target.idle_s)
+        self.client.send_body(chunk)
+
+    def upstream_end(self, trailers: Fields, now_s: float) -> None:
+        """Hear that the answer is whole."""
+        attempts = self.attempts
+        attempts.praise(now_s)
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        # An answer that came before the request was read leaves the connection in the middle of it.
+        connection.finish(is_reusable=self._body_ended)
+        self._settle(now_s)
+        self.client.send_end(trailer_fields(trailers))
+
+    def upstream_failed(self, failure: Failure, detail: str, now_s: float) -> None:
+        """Hear that the attempt failed; its connection is gone already."""
+        self._connection = None
+        if failure is Failure.DISCONNECTED_EARLY and not self._body_ended:
+            failure = Failure.SEND_FAILED
+        self._judge(failure, detail, now_s)
+
+    # --- Station 7: Judge ------------------------------------------------------------------------
+
+    def _judge(self, failure: Failure, detail: str, now_s: float) -> None:
+        # :: Station 7: Judge -- a failure
+        attempts = self.attempts
+        if self.phase is Phase.RELAYING:
+            failure = Failure.UPSTREAM_BROKE_OFF
+        self.attempts.blame(failure, detail, now_s)
+        attempts.end()
+        if self.phase is Phase.RELAYING:
+            self._abort(failure, detail, now_s)
+        elif not self._may_send_again(failure):
+            self._give_up(failure, detail, now_s)
+        elif failure is Failure.STALE_CONNECTION and (same := attempts.take_same_again(now_s)):
+            self._attempt(same, now_s, is_fresh=True)
+        else:
+            self._next_attempt(now_s)
+
+    def _may_send_again(self, failure: Failure) -> bool:
+        return may_send_again(
+            VERDICTS[failure].again,
+            anything_sent=self._anything_sent,
+            is_idempotent=self.is_repeatable,
+            body_is_kept=self.upload is None or self.upload.is_kept,
+        )
+
+    # --- The clock tells -------------------------------------------------------------------------
+
+    def expire(self, now_s: float) -> None:
+        """Hear that the deadline has passed: find out whose fault it is."""
+        phase = self.phase
+        if now_s >= self._limit_s:
+            self._fail_attempt(Failure.REQUEST_DEADLINE, "timeouts.request has passed", now_s)
+        elif phase is Phase.CONNECTING:
+            self._fail_attempt(Failure.CONNECT_TIMEOUT, "timeouts.connect has passed", now_s)
+        elif phase is Phase.SENDING and self._body_ended:
+            self._fail_attempt(Failure.HEAD_TIMEOUT, "timeouts.response has passed", now_s)
+        elif phase is Phase.SENDING and not self._upstream_writable:
+            self._fail_attempt(Failure.SEND_FAILED, "the instance reads no further", now_s)
+        elif phase is Phase.SENDING:
+            self._leave(Failure.REQUEST_TIMEOUT, "the body came to a halt", now_s)
+        elif not self._client_writable:
+            self._leave(Failure.CLIENT_GONE, "the client reads no further", now_s)
+        else:
+            self._fail_attempt(Failure.UPSTREAM_BROKE_OFF, "timeouts.idle has passed", now_s)
+
+    def _wait(self, until_s: float) -> None:
+        limit_s = self._limit_s
+        self.deadline_s = until_s if until_s < limit_s else limit_s  # noqa: FURB136 -- hot path
+
+    # --- Ends ------------------------------------------------------------------------------------
+
+    def _fail_attempt(self, failure: Failure, detail: str, now_s: float) -> None:
+        self._drop_connection()
+        self._judge(failure, detail, now_s)
+
+    def _leave(self, failure: Failure, detail: str, now_s: float) -> None:
+        """End because of the client: nobody else is blamed."""
+        self._drop_connection()
+        if self.phase is Phase.RELAYING or failure is Failure.CLIENT_GONE:
+            self._abort(failure, detail, now_s)
+        else:
+            self._give_up(failure, detail, now_s)
+
+    def _give_up(self, failure: Failure, detail: str, now_s: float) -> None:
+        extra: Fields = []
+        if self.is_routed and status_of(failure) == HTTPStatus.SERVICE_UNAVAILABLE:
+            retry_at_s = self.target.fleet.retry_at_s(now_s)
+            extra.append(retry_after(0.0 if retry_at_s is None else retry_at_s - now_s))
+        self._refuse(failure, detail, extra, now_s)
+
+    def _refuse(self, failure: Failure, detail: str, extra: Fields, now_s: float) -> None:
+        """Answer in the gateway's own name."""
+        self.failure = failure
+        self.detail = detail
+        extra.append((b"Date", self.engine.http_date()))
+        head, body = refuse(failure, detail, self.request, extra=extra)
+        self.status = head.status
+        self.sent_bytes = len(body)
+        self._settle(now_s)
+        self.client.send_head(head)
+        if body:
+            self.client.send_body(body)
+        self.client.send_end(NO_FIELDS)
+        self.client.flush()
+
+    def _abort(self, failure: Failure, detail: str, now_s: float) -> None:
+        self.failure = failure
+        self.detail = detail
+        self._settle(now_s)
+        self.client.abort()
+
+    def _settle(self, now_s: float) -> None:
+        self.phase = Phase.SETTLED
+        self.deadline_s = inf
+        self.engine.deadlines.watched.discard(self)
+        if self.is_routed:
+            self.attempts.end()
+        self.engine.observer.settled(self, now_s)
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        elif self.phase is Phase.CONNECTING:
+            self.attempts.member.pool.abandon(self)

@@ -1,0 +1,77 @@
+"""A Route with everything that can be computed before a request comes."""
+
+from __future__ import annotations
+
+from math import inf
+
+from gateway.core.fleet import Fleet
+from gateway.core.message import Request
+from gateway.core.routing import Route
+from gateway.proxy.sides import ConnectionPool
+
+
+class Target:
+    """What the routing table gives for a request: the Route, its Fleet, and its numbers.
+
+    Times are seconds, `inf` where there is no limit.
+    """
+
+    __slots__ = (
+        "attempts",
+        "buffer_bytes",
+        "client_idle_s",
+        "connect_s",
+        "fleet",
+        "idempotent",
+        "idle_s",
+        "request_s",
+        "response_s",
+        "route",
+        "statuses",
+        "strip",
+    )
+
+    def __init__(
+        self, route: Route, fleet: Fleet[ConnectionPool], *, client_body_timeout_s: float
+    ) -> None:
+        self.route = route
+        self.fleet = fleet
+        timeouts = route.timeouts
+        self.connect_s = _limit(timeouts.connect_s)
+        self.response_s = _limit(timeouts.response_s)
+        self.idle_s = _limit(timeouts.idle_s)
+        self.request_s = _limit(timeouts.request_s)
+        self.client_idle_s = min(self.idle_s, client_body_timeout_s)
+        self.attempts = route.retry.attempts
+        self.statuses = route.retry.statuses
+        self.idempotent = route.retry.methods
+        self.buffer_bytes = route.retry.buffer_bytes
+        self.strip = len(route.match.path.rstrip(b"/")) if route.strip_prefix else 0
+
+    def start_line(self, request: Request, instance_authority: str) -> bytes:
+        """Write the request line and Host as the instance gets them."""
+        route = self.route
+        path = request.path
+        if self.strip:
+            path = path[self.strip :] or b"/"
+        host = request.host if route.preserve_host else instance_authority.encode("ascii")
+        return b"%b %b%b%b HTTP/1.1\r\nHost: %b\r\n" % (
+            request.method,
+            route.add_prefix,
+            path,
+            request.query,
+            host,
+        )
+
+
+def framing(request: Request) -> bytes:
+    """Write how long the body is, and end the head; never both ways (RFC 9112 §6.3)."""
+    if request.length is None:
+        return b"Transfer-Encoding: chunked\r\n\r\n"
+    if request.declares_length:
+        return b"Content-Length: %d\r\n\r\n" % request.length
+    return b"\r\n"
+
+
+def _limit(seconds: float | None) -> float:
+    return inf if seconds is None else seconds

@@ -1,0 +1,75 @@
+"""The body of one request on its way to an instance: counted, framed anew, kept for a replay.
+
+What came so far is kept up to the route's buffer, for as long as it may have to be sent again. A
+longer body streams and can then not be replayed; it is never refused for that.
+"""
+
+from __future__ import annotations
+
+from gateway.core.headers import trailer_fields
+from gateway.core.message import NO_FIELDS, Fields
+
+
+class Upload:
+    """A request body. `length` is what the head declares, None for chunked."""
+
+    __slots__ = ("_buffer_bytes", "_kept", "_kept_bytes", "_trailers", "length", "received_bytes")
+
+    def __init__(self, length: int | None, *, buffer_bytes: int) -> None:
+        self.length = length
+        self.received_bytes = 0
+        self._trailers: Fields = NO_FIELDS
+        self._buffer_bytes = buffer_bytes
+        self._kept: list[bytes] | None = []
+        self._kept_bytes = 0
+
+    def __repr__(self) -> str:
+        kept = "not kept" if self._kept is None else f"{self._kept_bytes} kept"
+        return f"<Upload {self.received_bytes} of {self.length}, {kept}>"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all that came so far can be sent again."""
+        return self._kept is not None
+
+    @property
+    def is_over_buffer(self) -> bool:
+        """Whether more is kept than the buffer should hold: it must be let go once it is sent."""
+        return self._kept_bytes > self._buffer_bytes
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether more came than the head declared."""
+        return self.length is not None and self.received_bytes > self.length
+
+    def add(self, chunk: bytes) -> bytes:
+        """Take the next piece; return it framed."""
+        self.received_bytes += len(chunk)
+        if self._kept is not None:
+            self._kept.append(chunk)
+            self._kept_bytes += len(chunk)
+        return self._framed(chunk)
+
+    def end(self, trailers: Fields) -> bool:
+        """Take the end; False if less came than the head declared."""
+        self._trailers = trailer_fields(trailers)
+        return self.length is None or self.received_bytes == self.length
+
+    def forget(self) -> None:
+        """Let go of what is kept: it will not be sent again."""
+        self._kept = None
+        self._kept_bytes = 0
+
+    def so_far(self) -> bytes:
+        """Give all that came so far, framed, for a new attempt."""
+        assert self._kept is not None
+        return b"".join([self._framed(chunk) for chunk in self._kept])
+
+    def last_bytes(self) -> bytes:
+        """Give what ends the body on the wire: nothing, or the last chunk with the trailers."""
+        if self.length is not None:
+            return b""
+        return b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in self._trailers)
+
+    def _framed(self, chunk: bytes) -> bytes:
+        return chunk if self.length is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk)

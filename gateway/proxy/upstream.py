@@ -1,0 +1,287 @@
+"""One connection to an instance: HTTP/1.1 spoken strictly, one Exchange at a time.
+
+What comes in is parsed by llhttp in its strict mode and checked once more where that is lenient.
+Anything that could be read in two ways ends the connection (RFC 9112 §6.3, §11). One rule keeps
+answers from being mixed up: a connection goes back to its pool only when the whole read that ended
+an answer had nothing behind it, and an idle connection on which anything arrives is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from gateway.core.failure import Failure
+from gateway.core.headers import FramingError, read_answer
+from gateway.core.message import AnswerHead, Fields
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_INTERIM_ANSWERS = 32
+_SWITCHING_PROTOCOLS = 101
+_FIRST_FINAL = 200
+_CONTROLS = frozenset(range(32)) - {9} | {127}
+
+
+class Home(Protocol):
+    """Where a connection goes when it has nothing in hand."""
+
+    def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
+        """Take a connection that may carry another Exchange."""
+        ...
+
+    def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
+        """Hear that a connection is closed; `idle_s` is for how long it was idle, None if busy."""
+        ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection to one instance; its Home made it and decides who gets it.
+
+    `was_used` says that it carried an Exchange before, so that its sudden end may be nobody's
+    fault. `idle_since_s` is when it was last given back.
+    """
+
+    def __init__(self, home: Home, clock: Callable[[], float]) -> None:
+        self.was_used = False
+        self.idle_since_s = 0.0
+        self.is_closing = False
+        self._home = home
+        self._clock = clock
+        self._transport: asyncio.Transport
+        self._exchange: Exchange | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._to_head = False
+        self._head: AnswerHead | None = None
+        self._fields: Fields = []
+        self._reason = b""
+        self._got_bytes = 0
+        self._interim_count = 0
+        self._is_complete = False
+        self._has_extra = False
+        self._wrong = ""
+
+    def __repr__(self) -> str:
+        state = "closing" if self.is_closing else "busy" if self._exchange else "idle"
+        return f"<UpstreamConnection {state}, used before: {self.was_used}>"
+
+    # --- The Exchange tells ----------------------------------------------------------------------
+
+    def begin(self, exchange: Exchange, request: bytes, *, to_head: bool) -> None:
+        """Carry this Exchange from now on, and send the first bytes of its request."""
+        self._exchange = exchange
+        self._to_head = to_head
+        self._head = None
+        self._fields = []
+        self._reason = b""
+        self._got_bytes = 0
+        self._interim_count = 0
+        self._is_complete = False
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+        self._transport.write(request)
+
+    def write(self, chunk: bytes) -> None:
+        """Send more of the request."""
+        self._transport.write(chunk)
+
+    def pause_reading(self) -> None:
+        """Stop reading the answer."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading the answer."""
+        self._transport.resume_reading()
+
+    def finish(self, *, is_reusable: bool) -> None:
+        """Let the Exchange go after its answer; go home, or close."""
+        self._exchange = None
+        head = self._head
+        if is_reusable and head is not None and head.keeps_alive and not self._has_extra:
+            self.was_used = True
+            self._transport.resume_reading()
+            self.idle_since_s = self._clock()
+            self._home.take_back(self, self.idle_since_s)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Let the Exchange go and close at once; nothing is told to it any more."""
+        self._exchange = None
+        self.is_closing = True
+        self._transport.abort()
+
+    # --- The transport tells ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the instance sent, and tell the Exchange what it means."""
+        exchange = self._exchange
+        if exchange is None:
+            self.abort()  # nobody asked: whatever this is, it is no answer to the next request
+            return
+        self._got_bytes += len(data)
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._wrong = "it switches protocols though nobody asked"
+        except httptools.HttpParserError as error:
+            self._wrong = self._wrong or str(error)
+        if self._wrong or (self._head is None and self._got_bytes > MAX_HEAD_BYTES):
+            self._went_wrong()
+        if self._exchange is exchange:
+            if self._is_complete:
+                exchange.upstream_end(self._fields, self._clock())
+            exchange.client.flush()
+
+    def eof_received(self) -> bool:
+        """Take the end of the stream; the transport closes."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Find out what the end of the connection means for the Exchange in hand."""
+        self.is_closing = True
+        exchange, self._exchange = self._exchange, None
+        self._parser = None
+        now_s = self._clock()
+        if exchange is None:
+            self._home.lost(self, idle_s=now_s - self.idle_since_s if self.was_used else None)
+            return
+        self._home.lost(self, idle_s=None)
+        self._tell_lost(exchange, exc, now_s)
+
+    def pause_writing(self) -> None:
+        """Pass on that the instance takes no more for now."""
+        if self._exchange is not None:
+            self._exchange.upstream_paused()
+
+    def resume_writing(self) -> None:
+        """Pass on that the instance takes more again."""
+        if self._exchange is not None:
+            self._exchange.upstream_resumed(self._clock())
+
+    # --- The parser tells ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Notice a second answer where one was asked for."""
+        if self._is_complete:
+            self._has_extra = True
+
+    def on_status(self, reason: bytes) -> None:
+        """Take (a piece of) the reason phrase."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head, or of the trailers."""
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Take the head: interim, or final."""
+        if self._has_extra or self._exchange is None:
+            return
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if not self._is_acceptable(status):
+            return
+        if status < _FIRST_FINAL:
+            self._relay_interim(status)
+            return
+        try:
+            head = read_answer(status, self._reason, self._fields, to_head=self._to_head)
+        except FramingError as error:
+            self._wrong = str(error)
+            return
+        if self._parser.get_http_version() == "1.0" and not _says_keep_alive(self._fields):
+            head.keeps_alive = False
+        self._head = head
+        self._fields = []
+        if self._to_head:
+            # llhttp expects the body that the head announces; this answer has none.
+            self._is_complete = True
+            self._parser = None
+        self._exchange.upstream_head(head, self._clock())
+
+    def on_body(self, chunk: bytes) -> None:
+        """Take a piece of the body; behind a complete answer it is extra."""
+        if self._is_complete:
+            self._has_extra = True
+        elif self._exchange is not None and self._head is not None:
+            self._exchange.upstream_body(chunk, self._clock())
+
+    def on_message_complete(self) -> None:
+        """Notice the end of the answer; it is told when the whole read was looked at."""
+        if self._head is not None:
+            self._is_complete = True
+
+    # --- What it means ---------------------------------------------------------------------------
+
+    def _is_acceptable(self, status: int) -> bool:
+        assert self._parser is not None
+        if status == _SWITCHING_PROTOCOLS:
+            self._wrong = "it switches protocols though nobody asked"
+        elif status < 100:  # noqa: PLR2004 -- RFC 9110 §15: a status has three digits, from 100
+            self._wrong = f"status {status}"
+        elif self._parser.get_http_version() not in {"1.1", "1.0"}:
+            self._wrong = "it is not HTTP/1"
+        elif not _CONTROLS.isdisjoint(self._reason):
+            self._wrong = "control characters in the reason phrase"
+        elif self._got_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
+            self._wrong = "the head is too long"
+        return not self._wrong
+
+    def _size_of_head(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self._fields)
+
+    def _relay_interim(self, status: int) -> None:
+        self._interim_count += 1
+        if self._interim_count > MAX_INTERIM_ANSWERS:
+            self._wrong = "endless interim answers"
+        elif self._exchange is not None:
+            self._exchange.upstream_interim(status, self._fields)
+        self._fields = []
+        self._reason = b""
+
+    def _went_wrong(self) -> None:
+        """End the connection; what is wrong behind a complete answer is nobody's concern."""
+        if self._is_complete:
+            self._has_extra = True
+            return
+        exchange = self._exchange
+        detail = self._wrong or "the head is too long"
+        self.abort()
+        if exchange is not None:
+            exchange.upstream_failed(Failure.BAD_RESPONSE, detail, self._clock())
+
+    def _tell_lost(self, exchange: Exchange, exc: Exception | None, now_s: float) -> None:
+        head = self._head
+        if head is not None and exc is None and head.ends_with_connection:
+            self._exchange = None
+            exchange.upstream_end([], now_s)
+            exchange.client.flush()
+            return
+        how = "reset the connection" if exc else "closed the connection"
+        if head is not None:
+            failure, when = Failure.UPSTREAM_BROKE_OFF, "inside the answer"
+        elif self._got_bytes:
+            failure, when = Failure.DISCONNECTED_EARLY, "inside the head of the answer"
+        elif self.was_used:
+            failure, when = Failure.STALE_CONNECTION, "before it could read the request"
+        else:
+            failure, when = Failure.DISCONNECTED_EARLY, "before it answered"
+        exchange.upstream_failed(failure, f"the instance {how} {when}", now_s)
+
+
+def _says_keep_alive(fields: Fields) -> bool:
+    return any(
+        name.lower() == b"connection" and b"keep-alive" in value.lower() for name, value in fields
+    )
