@@ -1,0 +1,58 @@
+# Every command that a developer needs. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SERVERS := .cache/servers
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check quick bench fmt docs clean
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## Start the demo: sample services, the gateway in front, and what to try
+	@$(BIN)/gateway demo
+
+test: $(VENV)/.dev $(SERVERS)/consul  ## Run all tests, against a real Consul too
+	$(BIN)/pytest
+
+check: $(VENV)/.dev  ## Format, lint, types, import rules, and the quick tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory quick
+
+quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
+	$(BIN)/pytest -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul"
+
+bench: $(VENV)/.dev  ## Measure the gateway against a plain Starlette + httpx proxy
+	$(BIN)/python benchmarks/run.py
+
+fmt: $(VENV)/.dev  ## Format the code, and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev  ## Write the generated tables of the documentation anew
+	$(BIN)/python scripts/gen_docs.py
+
+clean:  ## Remove what the other commands made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build *.egg-info
+
+# Installed once, and again when the dependencies change.
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.run
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+# Where it cannot be had, the tests that need it skip, loudly; with CI set they fail.
+$(SERVERS)/consul:
+	@echo "fetching a real Consul for the tests …"
+	@command -v consul >/dev/null || scripts/get-servers $(SERVERS) || echo "no Consul to be had: its tests will be skipped"

@@ -1,0 +1,233 @@
+"""The composition root: the one place that makes the objects and joins them.
+
+`create_app` gives a complete ASGI app that any ASGI server can run, lifespan included. `gateway run`
+runs the same object in its own process, with the admin port beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from random import Random
+
+import structlog
+
+from gateway.config.errors import ConfigError
+from gateway.config.loading import load_routes
+from gateway.core.config import Problem, RoutingConfig
+from gateway.core.model import Instance, Snapshot
+from gateway.core.registry import Registry
+from gateway.discovery.catalog import Catalog
+from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_registry import ConsulRegistry
+from gateway.discovery.disk import SnapshotStore
+from gateway.discovery.static import StaticRegistry
+from gateway.edge.asgi import AsgiFace, Receive, Scope, Send
+from gateway.edge.peers import Peers
+from gateway.proxy.deadlines import Deadlines
+from gateway.proxy.engine import Engine
+from gateway.proxy.pool import Pool
+from gateway.settings import Settings, SettingsError, load_settings
+
+_log = structlog.get_logger()
+
+
+def create_app(settings: Settings | None = None, config: RoutingConfig | None = None) -> Gateway:
+    """Make a gateway: an ASGI app with its lifespan.
+
+    What is not given is read: the settings from the environment, the routes from the file that the
+    settings name. Raises SettingsError and ConfigError when they cannot be used.
+    """
+    if settings is None:
+        settings = load_settings({})
+    if config is None:
+        config = read_routes(settings)
+    return Gateway(settings, config)
+
+
+def read_routes(settings: Settings) -> RoutingConfig:
+    """Read the file with the routes, and check it against the settings.
+
+    Raises ConfigError with everything that is wrong.
+    """
+    config = load_routes(settings.config, os.environ)
+    nowhere = _names_in_registry(config) if settings.registry == "static" else ()
+    if nowhere:
+        raise ConfigError(
+            tuple(
+                Problem(
+                    str(settings.config),
+                    0,
+                    0,
+                    f"services.{name}",
+                    "has no servers, and the registry is static: there are no instances",
+                )
+                for name in nowhere
+            )
+        )
+    return config
+
+
+class Gateway:
+    """All objects of one gateway, joined; an ASGI app.
+
+    `is_draining` is set by whoever runs it as soon as it should not get new requests.
+    """
+
+    def __init__(self, settings: Settings, config: RoutingConfig) -> None:
+        self.settings = settings
+        self.config = config
+        self.is_draining = False
+        self.started_at_s = time.monotonic()
+        random = Random()  # noqa: S311 -- for choosing among instances, not for secrets
+        self.deadlines = Deadlines()
+        self.access_log = open_access_log(settings)
+        self.engine = Engine(
+            self._make_pool,
+            random=random.random,
+            wall_clock=time.time,  # noqa: TID251 -- for Date
+            observer=EventLog(self.access_log),
+            deadlines=self.deadlines,
+        )
+        self.engine.use(config, client_body_timeout_s=settings.client_body_timeout_s)
+        self.catalog = Catalog(clock=time.monotonic)
+        self.catalog.subscribe(self.engine.follow)
+        self.registries = _registries(settings, config, self.catalog, random)
+        self.admin = create_admin(self)
+        self._face = AsgiFace(self.engine, Peers(settings.trusted_proxies), self._spawn)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._face(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the registries and keep time for as long as this lasts."""
+        store = _store(self.settings, self.config)
+        if store is not None:
+            followed = _names_in_registry(self.config)
+            self.catalog.restore(one for one in store.load() if one.service in followed)
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            long_lived = [
+                tasks.create_task(registry.run(), name=f"registry:{registry.name}")
+                for registry in self.registries
+            ]
+            if store is not None:
+                long_lived.append(tasks.create_task(store.run(self.catalog), name="snapshots"))
+            self.deadlines.start(asyncio.get_running_loop())
+            gc.collect()
+            gc.freeze()  # what was made at the start stays: the collector need not look at it again
+            try:
+                yield
+            finally:
+                self.deadlines.stop()
+                self.engine.close()
+                for task in long_lived:
+                    task.cancel()
+                self.access_log.close()
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.is_draining = True
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _make_pool(self, instance: Instance) -> Pool:
+        tls = None
+        if instance.scheme == "https":
+            self._tls = tls = self._tls or ssl.create_default_context()
+        return Pool(
+            instance, spawn=self._spawn, clock=time.monotonic, deadlines=self.deadlines, tls=tls
+        )
+
+    def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the gateway is not running: the ASGI server must support lifespan")
+        return self._tasks.create_task(_guarded(work), name=name)
+
+
+async def _guarded(work: Coroutine[None, None, None]) -> None:
+    """Let a mistake in one request end that request, not the gateway."""
+    try:
+        await work
+    except Exception:
+        _log.exception("task_failed")
+
+
+def _registries(
+    settings: Settings, config: RoutingConfig, catalog: Catalog, random: Random
+) -> tuple[Registry, ...]:
+    """Make the registries that the routed services need, already following them."""
+    configured = {
+        service.name: Snapshot(service=service.name, instances=service.instances, source="static")
+        for service in config.services.values()
+        if service.instances is not None
+    }
+    registries: list[Registry] = []
+    if configured:
+        static = StaticRegistry(configured.values(), catalog=catalog, clock=time.monotonic)
+        static.follow(configured)
+        registries.append(static)
+    if followed := _names_in_registry(config):
+        try:
+            consul = ConsulRegistry(
+                _consul_options(settings),
+                catalog=catalog,
+                clock=time.monotonic,
+                random=random.random,
+            )
+        except (OSError, ValueError) as error:
+            raise SettingsError((f"GATEWAY_CONSUL_…: {error}",)) from error
+        consul.follow(followed)
+        registries.append(consul)
+    return tuple(registries)
+
+
+def _names_in_registry(config: RoutingConfig) -> frozenset[str]:
+    """Name the services whose instances only the registry knows."""
+    return frozenset(name for name, one in config.services.items() if one.instances is None)
+
+
+def _consul_options(settings: Settings) -> ConsulOptions:
+    token = settings.consul_token
+    return ConsulOptions(
+        address=settings.consul_address,
+        token=token.get_secret_value() if token is not None else None,
+        token_file=settings.consul_token_file,
+        datacenter=settings.consul_datacenter,
+        ca_file=settings.consul_cacert,
+        client_cert=settings.consul_client_cert,
+        client_key=settings.consul_client_key,
+        verify=settings.consul_verify,
+        wait_s=settings.consul_wait_s,
+        consistency=settings.consul_consistency,
+    )
+
+
+def _store(settings: Settings, config: RoutingConfig) -> SnapshotStore | None:
+    """Make the store of Snapshots, if there is anything to keep and a place to keep it."""
+    if settings.snapshot_file is None or not _names_in_registry(config):
+        return None
+    return SnapshotStore(
+        settings.snapshot_file,
+        datacenter=settings.consul_datacenter,
+        clock=time.monotonic,
+        wall_clock=time.time,  # noqa: TID251 -- the file outlives this process
+    )

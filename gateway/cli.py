@@ -1,0 +1,154 @@
+"""The command line: `gateway run`, `gateway demo`, `gateway check`.
+
+Exit codes: 0 all is well, 1 it could not run, 2 the configuration cannot be used. Options win over
+the environment; what is wrong is said in full, one line each, on standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from gateway import __version__
+from gateway.app import Gateway, create_app, read_routes
+from gateway.config.errors import ConfigError
+from gateway.demo import DemoError, run_demo
+from gateway.edge.server import ListenError, ServeOptions, listen, serve
+from gateway.observability.logging import configure_logging
+from gateway.settings import Settings, SettingsError, load_settings
+
+T = TypeVar("T")
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+
+_cli = typer.Typer(
+    name="gateway",
+    help="An API gateway for services in Consul: a path prefix names a service, "
+    "a healthy instance answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The file with the routes [GATEWAY_CONFIG, routes.yaml]."),
+]
+BindOption = Annotated[
+    str | None,
+    typer.Option(help="Where clients come in, host:port [GATEWAY_BIND, 127.0.0.1:8080]."),
+]
+AdminOption = Annotated[
+    str | None,
+    typer.Option(help="The admin port, host:port or off [GATEWAY_ADMIN, 127.0.0.1:9901]."),
+]
+
+
+@_cli.command()
+def run(
+    config: ConfigOption = None, bind: BindOption = None, admin: AdminOption = None
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    settings = _settings({"config": config, "bind": bind, "admin": admin})
+    raise typer.Exit(run_gateway(settings))
+
+
+@_cli.command()
+def check(config: ConfigOption = None) -> None:
+    """Read the routes and say everything that is wrong with them; exit code 0 or 2."""
+    settings = _settings({"config": config})
+    routing = _or_exit(lambda: read_routes(settings))
+    for warning in routing.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(
+        f"{settings.config}: {len(routing.routes)} routes to {len(routing.services)} services, "
+        "no problems"
+    )
+
+
+@_cli.command()
+def demo(
+    consul: Annotated[
+        bool, typer.Option("--consul", help="Use a real Consul in dev mode, from the PATH.")
+    ] = False,
+) -> None:
+    """Start sample services and the gateway in front of them, and say what to try."""
+    try:
+        code = run_demo(run_gateway, with_consul=consul)
+    except DemoError as error:
+        typer.echo(f"gateway demo: {error}", err=True)
+        code = EXIT_FAILED
+    raise typer.Exit(code)
+
+
+@_cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def run_gateway(settings: Settings) -> int:
+    """Run a gateway with these settings until it is told to stop; return the exit code."""
+    configure_logging(
+        level=settings.log_level, log_format=settings.log_format, stream=sys.stderr
+    )
+    gateway = _or_exit(lambda: create_app(settings))
+    try:
+        return _run(_serve(gateway))
+    except ListenError as error:
+        typer.echo(f"gateway: {error}", err=True)
+        return EXIT_FAILED
+
+
+async def _serve(gateway: Gateway) -> int:
+    settings = gateway.settings
+    listener = listen(settings.bind.host, settings.bind.port)
+    admin = None
+    if settings.admin is not None:
+        admin = (gateway.admin, listen(settings.admin.host, settings.admin.port))
+    options = ServeOptions(
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+        drain_delay_s=settings.drain_delay_s,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+    async with gateway.running():
+        await serve(gateway, listener, admin=admin, on_drain=gateway.drain, options=options)
+    return 0
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    """Run on uvloop where there is one: it takes about a third less time for each request."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 -- there is none on Windows
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+def _settings(options: Mapping[str, object]) -> Settings:
+    given = {name: value for name, value in options.items() if value is not None}
+    return _or_exit(lambda: load_settings(given))
+
+
+def _or_exit(make: Callable[[], T]) -> T:
+    """Make something out of the configuration, or say all that is wrong with it and exit."""
+    try:
+        return make()
+    except (SettingsError, ConfigError) as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from error
+
+
+def main() -> None:
+    """Run the command line."""
+    _cli()

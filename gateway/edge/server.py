@@ -1,0 +1,143 @@
+"""Our own process: two listeners under uvicorn, signals, and the way out.
+
+SIGTERM: not ready any more, `drain_delay` for those in front to notice, no new connections, what is
+in hand gets `drain_timeout`, exit. SIGINT (Ctrl-C) does the same without the delay. A second signal
+of either kind ends it now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+
+from gateway.edge.asgi import AnswerBrokenOffError
+
+_log = structlog.get_logger()
+
+_BACKLOG = 2048
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+AsgiApp = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What the servers need to know. All times are seconds."""
+
+    keepalive_timeout_s: float
+    drain_delay_s: float
+    drain_timeout_s: float
+
+
+class ListenError(Exception):
+    """An address that cannot be listened on; says which and why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; raises ListenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to us: there are two in this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def leave(self, *, at_once: bool) -> None:
+        self.should_exit = True
+        self.force_exit = self.force_exit or at_once
+
+
+async def serve(
+    app: AsgiApp,
+    listener: socket.socket,
+    *,
+    admin: tuple[AsgiApp, socket.socket] | None,
+    on_drain: Callable[[], None],
+    options: ServeOptions,
+) -> None:
+    """Serve until a signal says stop, then drain. Takes the sockets over.
+
+    `on_drain` is called as soon as the first signal comes: from then on we are not ready.
+    """
+    main = _Server(_config(app, options))
+    stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(main.serve(sockets=[listener]), name="serve:main")
+        beside: _Server | None = None
+        if admin is not None:
+            beside = _Server(_config(admin[0], options))
+            tasks.create_task(beside.serve(sockets=[admin[1]]), name="serve:admin")
+        with _signals_into(stops):
+            first = await stops.get()
+            on_drain()
+            hurry = tasks.create_task(_hurry(stops, main), name="serve:hurry")
+            if first is signal.SIGTERM and options.drain_delay_s:
+                _log.info("drain_waiting", delay_s=options.drain_delay_s)
+                await asyncio.wait((hurry,), timeout=options.drain_delay_s)
+            _log.info("draining", timeout_s=options.drain_timeout_s)
+            main.leave(at_once=hurry.done())
+            await serving
+            hurry.cancel()
+            if beside is not None:
+                beside.leave(at_once=True)
+
+
+async def _hurry(stops: asyncio.Queue[signal.Signals], main: _Server) -> None:
+    await stops.get()
+    _log.warning("drain_cut_short")
+    main.leave(at_once=True)
+
+
+def _config(app: AsgiApp, options: ServeOptions) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_drop_told_already)
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=round(options.keepalive_timeout_s),
+        timeout_graceful_shutdown=round(options.drain_timeout_s),
+    )
+
+
+def _drop_told_already(record: logging.LogRecord) -> bool:
+    """Keep a broken-off answer out of the log: its request line says it, without a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, AnswerBrokenOffError)
+
+
+@contextlib.contextmanager
+def _signals_into(stops: asyncio.Queue[signal.Signals]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def caught(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stops.put_nowait, signal.Signals(number))
+
+    before = {number: signal.signal(number, caught) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
