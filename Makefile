@@ -13,7 +13,7 @@ help:  ## List the commands
 run: $(VENV)/.run  ## Start the demo: sample services, the gateway in front, and what to try
 	@$(BIN)/gateway demo
 
-test: $(VENV)/.dev $(SERVERS)/consul  ## Run all tests, against a real Consul too
+test: $(VENV)/.dev $(SERVERS)/consul $(SERVERS)/helm  ## Run all tests, against a real Consul too
 	$(BIN)/pytest
 
 check: $(VENV)/.dev  ## Format, lint, types, import rules, and the quick tests
@@ -56,3 +56,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.run
 $(SERVERS)/consul:
 	@echo "fetching a real Consul for the tests …"
 	@command -v consul >/dev/null || scripts/get-servers $(SERVERS) || echo "no Consul to be had: its tests will be skipped"
+
+$(SERVERS)/helm: $(VENV)/.dev
+	@echo "fetching a real Helm for the tests …"
+	@$(BIN)/python tests/packaging/get_helm.py $(SERVERS) || echo "no Helm to be had: its tests will be skipped"

@@ -1,7 +1,7 @@
 """The composition root: the one place that makes the objects and joins them.
 
-`create_app` gives a complete ASGI app that any ASGI server can run, lifespan included. `gateway run`
-runs the same object in its own process, with the admin port beside it.
+`create_app` gives a complete ASGI app that any ASGI server can run, lifespan included. `gateway
+run` runs the same object in its own process, with the admin port beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from random import Random
 
 import structlog
 
+from gateway.admin.app import create_admin
 from gateway.config.errors import ConfigError
 from gateway.config.loading import load_routes
 from gateway.core.config import Problem, RoutingConfig
@@ -29,6 +30,10 @@ from gateway.discovery.disk import SnapshotStore
 from gateway.discovery.static import StaticRegistry
 from gateway.edge.asgi import AsgiFace, Receive, Scope, Send
 from gateway.edge.peers import Peers
+from gateway.edge.protocol import FaceOptions, FastFace
+from gateway.edge.reader import ReaderLimits
+from gateway.observability.access import AccessLog, open_access_log
+from gateway.observability.events import EventLog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.pool import Pool
@@ -76,7 +81,8 @@ def read_routes(settings: Settings) -> RoutingConfig:
 class Gateway:
     """All objects of one gateway, joined; an ASGI app.
 
-    `is_draining` is set by whoever runs it as soon as it should not get new requests.
+    `fast_face` is for uvicorn's `http=`, for whoever runs it in a process of its own; everybody
+    else calls it as an ASGI app. `is_draining` says that it should get no new requests.
     """
 
     def __init__(self, settings: Settings, config: RoutingConfig) -> None:
@@ -86,12 +92,12 @@ class Gateway:
         self.started_at_s = time.monotonic()
         random = Random()  # noqa: S311 -- for choosing among instances, not for secrets
         self.deadlines = Deadlines()
-        self.access_log = open_access_log(settings)
+        self._events = EventLog(_access_log(settings))
         self.engine = Engine(
             self._make_pool,
             random=random.random,
             wall_clock=time.time,  # noqa: TID251 -- for Date
-            observer=EventLog(self.access_log),
+            observer=self._events,
             deadlines=self.deadlines,
         )
         self.engine.use(config, client_body_timeout_s=settings.client_body_timeout_s)
@@ -99,7 +105,9 @@ class Gateway:
         self.catalog.subscribe(self.engine.follow)
         self.registries = _registries(settings, config, self.catalog, random)
         self.admin = create_admin(self)
-        self._face = AsgiFace(self.engine, Peers(settings.trusted_proxies), self._spawn)
+        peers = Peers(settings.trusted_proxies)
+        self.fast_face = FastFace(self.engine, peers, _face_options(settings))
+        self._face = AsgiFace(self.engine, peers, self._spawn)
         self._tasks: asyncio.TaskGroup | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -138,14 +146,18 @@ class Gateway:
                 self.engine.close()
                 for task in long_lived:
                     task.cancel()
-                self.access_log.close()
+                self._events.close()
+
+    def drain(self) -> None:
+        """Be not ready from now on."""
+        self.is_draining = True
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         async with self.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            self.is_draining = True
+            self.drain()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _make_pool(self, instance: Instance) -> Pool:
@@ -167,7 +179,7 @@ async def _guarded(work: Coroutine[None, None, None]) -> None:
     """Let a mistake in one request end that request, not the gateway."""
     try:
         await work
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever it is, it is told with its traceback
         _log.exception("task_failed")
 
 
@@ -218,6 +230,30 @@ def _consul_options(settings: Settings) -> ConsulOptions:
         verify=settings.consul_verify,
         wait_s=settings.consul_wait_s,
         consistency=settings.consul_consistency,
+    )
+
+
+def _access_log(settings: Settings) -> AccessLog | None:
+    try:
+        return open_access_log(
+            settings.access_log,
+            settings.log_format,
+            wall_clock=time.time,  # noqa: TID251 -- for people
+        )
+    except OSError as error:
+        raise SettingsError((f"GATEWAY_ACCESS_LOG: {error}",)) from error
+
+
+def _face_options(settings: Settings) -> FaceOptions:
+    return FaceOptions(
+        head_timeout_s=settings.client_head_timeout_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+        max_connections=settings.max_connections,
+        reader=ReaderLimits(
+            max_request_line_bytes=settings.max_request_line_bytes,
+            max_header_size_bytes=settings.max_header_size_bytes,
+            max_header_fields=settings.max_header_fields,
+        ),
     )
 
 

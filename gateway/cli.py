@@ -18,7 +18,7 @@ from gateway import __version__
 from gateway.app import Gateway, create_app, read_routes
 from gateway.config.errors import ConfigError
 from gateway.demo import DemoError, run_demo
-from gateway.edge.server import ListenError, ServeOptions, listen, serve
+from gateway.edge.server import ListenError, ServeOptions, Site, listen, serve
 from gateway.observability.logging import configure_logging
 from gateway.settings import Settings, SettingsError, load_settings
 
@@ -52,9 +52,7 @@ AdminOption = Annotated[
 
 
 @_cli.command()
-def run(
-    config: ConfigOption = None, bind: BindOption = None, admin: AdminOption = None
-) -> None:
+def run(config: ConfigOption = None, bind: BindOption = None, admin: AdminOption = None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     settings = _settings({"config": config, "bind": bind, "admin": admin})
     raise typer.Exit(run_gateway(settings))
@@ -75,6 +73,7 @@ def check(config: ConfigOption = None) -> None:
 
 @_cli.command()
 def demo(
+    *,
     consul: Annotated[
         bool, typer.Option("--consul", help="Use a real Consul in dev mode, from the PATH.")
     ] = False,
@@ -96,30 +95,31 @@ def version() -> None:
 
 def run_gateway(settings: Settings) -> int:
     """Run a gateway with these settings until it is told to stop; return the exit code."""
-    configure_logging(
-        level=settings.log_level, log_format=settings.log_format, stream=sys.stderr
-    )
+    log = configure_logging(settings.log_level, settings.log_format, sys.stderr)
     gateway = _or_exit(lambda: create_app(settings))
     try:
         return _run(_serve(gateway))
     except ListenError as error:
         typer.echo(f"gateway: {error}", err=True)
         return EXIT_FAILED
+    finally:
+        log.flush()
 
 
 async def _serve(gateway: Gateway) -> int:
     settings = gateway.settings
-    listener = listen(settings.bind.host, settings.bind.port)
-    admin = None
-    if settings.admin is not None:
-        admin = (gateway.admin, listen(settings.admin.host, settings.admin.port))
+    bind, admin = settings.bind, settings.admin
+    main = Site(app=gateway, listener=listen(bind.host, bind.port), http=gateway.fast_face)
+    beside = None
+    if admin is not None:
+        beside = Site(app=gateway.admin, listener=listen(admin.host, admin.port))
     options = ServeOptions(
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,
         drain_timeout_s=settings.drain_timeout_s,
     )
     async with gateway.running():
-        await serve(gateway, listener, admin=admin, on_drain=gateway.drain, options=options)
+        await serve(main, admin=beside, on_drain=gateway.drain, options=options)
     return 0
 
 

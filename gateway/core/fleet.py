@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
-from gateway.core.balancing import pick
+from gateway.core.balancing import pick, pick_by_weight
 from gateway.core.breaker import Breaker, Permit
 from gateway.core.model import Instance, Snapshot, Status
 from gateway.core.policy import BreakerPolicy
@@ -48,7 +48,15 @@ class Fleet(Generic[P]):
     anything at all.
     """
 
-    __slots__ = ("_breaker_policy", "_make_pool", "members", "service", "snapshot", "tiers")
+    __slots__ = (
+        "_breaker_policy",
+        "_make_pool",
+        "_pick",
+        "members",
+        "service",
+        "snapshot",
+        "tiers",
+    )
 
     def __init__(
         self, service: str, make_pool: Callable[[Instance], P], *, breaker: BreakerPolicy
@@ -59,6 +67,7 @@ class Fleet(Generic[P]):
         self.tiers: tuple[tuple[Member[P], ...], ...] = ()
         self._make_pool = make_pool
         self._breaker_policy = breaker
+        self._pick = pick
 
     def __repr__(self) -> str:
         return f"<Fleet {self.service}, {[len(tier) for tier in self.tiers]}>"
@@ -74,6 +83,8 @@ class Fleet(Generic[P]):
         self.snapshot = snapshot
         self.members = members
         self.tiers = _tiers_of(members.values())
+        weights = {member.weight for tier in self.tiers for member in tier}
+        self._pick = pick_by_weight if len(weights) > 1 else pick
         return gone
 
     def adopt(self, breaker: BreakerPolicy) -> None:
@@ -90,18 +101,18 @@ class Fleet(Generic[P]):
     ) -> tuple[Member[P], Permit] | None:
         """Choose a Member that was not tried yet and whose Breaker gives a Permit, or None."""
         for tier in self.tiers:
-            if not tried and tier:
+            if not tried:
                 # Nearly always the first pick is good, and nothing else needs to be looked at.
-                member = pick(tier, random)
+                member = self._pick(tier, random)
                 permit = member.breaker.admit(now_s)
                 if permit is not None:
                     return member, permit
             able = [m for m in tier if m not in tried and m.breaker.would_admit(now_s)]
             if able:
-                member = pick(able, random)
+                member = self._pick(able, random)
                 permit = member.breaker.admit(now_s)
-                if permit is not None:
-                    return member, permit
+                assert permit is not None, "the Breaker said that it would admit"
+                return member, permit
         return None
 
     @property

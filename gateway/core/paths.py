@@ -95,7 +95,7 @@ def _refuse_what_may_climb(path: bytes) -> None:
     one somewhere (Tomcat, IIS, double decoders).
     """
     decoded = path
-    for _ in range(_MAX_DECODINGS):
+    for _ in range(_MAX_DECODINGS + 1):
         for segment in _SEPARATORS.split(decoded):
             if segment.partition(b";")[0] in {b".", b".."}:
                 raise PathError("the path has an encoded dot segment")

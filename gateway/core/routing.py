@@ -21,6 +21,8 @@ from gateway.core.policy import RetryPolicy, Timeouts
 
 T = TypeVar("T")
 
+_LONGEST_HOST_NAME = 253
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMatch:
@@ -132,7 +134,9 @@ class RouteTable(Generic[T]):
         exact = self._exact_hosts.get(name)
         if exact is not None:
             yield exact
-        while self._wildcards and name:
+        # Longer names do not exist (RFC 1035 §2.3.4); without this bound a Host of nothing but dots
+        # would cost the square of its length.
+        while self._wildcards and name and len(name) <= _LONGEST_HOST_NAME:
             name = name.partition(b".")[2]
             wildcard = self._wildcards.get(name)
             if wildcard is not None:
@@ -154,16 +158,17 @@ def conflicts(routes: Iterable[Route]) -> list[tuple[Route, Route]]:
     They share a host, a path and a kind of path, and a method; a route that names methods and one
     that names none do not conflict, for the first is the more specific one.
     """
-    seen: dict[tuple[str, bytes, bool, bytes | None], Route] = {}
-    found: dict[tuple[str, str], tuple[Route, Route]] = {}
-    for route in routes:
+    listed = list(routes)
+    seen: dict[tuple[str, bytes, bool, bytes | None], int] = {}
+    found: dict[tuple[int, int], tuple[Route, Route]] = {}
+    for index, route in enumerate(listed):
         match = route.match
+        path = match.path.rstrip(b"/") if match.is_prefix else match.path
         for host in match.hosts or ("",):
             for method in match.methods or (None,):
-                path = match.path.rstrip(b"/") if match.is_prefix else match.path
-                earlier = seen.setdefault((host, path, match.is_prefix, method), route)
-                if earlier is not route:
-                    found.setdefault((earlier.id, route.id), (earlier, route))
+                earlier = seen.setdefault((host, path, match.is_prefix, method), index)
+                if earlier != index:
+                    found.setdefault((earlier, index), (listed[earlier], route))
     return list(found.values())
 
 
@@ -196,16 +201,17 @@ def _find(roots: Iterable[_Node[T]], segments: list[bytes], method: bytes) -> T 
 def _most_specific_first(
     root: _Node[T], segments: list[bytes]
 ) -> list[tuple[tuple[frozenset[bytes] | None, T], ...]]:
-    node: _Node[T] | None = root
+    node = root
     found = [root.prefix] if root.prefix else []
     for segment in segments:
-        node = node.children.get(segment) if node is not None else None
-        if node is None:
+        child = node.children.get(segment)
+        if child is None:
             break
+        node = child
         if node.prefix:
             found.append(node.prefix)
     else:
-        if node is not None and node.exact:
+        if node.exact:
             found.append(node.exact)
     found.reverse()
     return found

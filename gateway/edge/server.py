@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, cast
 
 import structlog
 import uvicorn
@@ -28,6 +28,7 @@ _BACKLOG = 2048
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
+HttpProtocol = Callable[..., asyncio.Protocol] | Literal["httptools"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,18 @@ class ServeOptions:
     keepalive_timeout_s: float
     drain_delay_s: float
     drain_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """An app and where it is served.
+
+    `http` is what speaks HTTP with clients: the fast face, or uvicorn's own, which calls the app.
+    """
+
+    app: AsgiApp
+    listener: socket.socket
+    http: HttpProtocol = "httptools"
 
 
 class ListenError(Exception):
@@ -65,10 +78,9 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: AsgiApp,
-    listener: socket.socket,
+    main: Site,
     *,
-    admin: tuple[AsgiApp, socket.socket] | None,
+    admin: Site | None,
     on_drain: Callable[[], None],
     options: ServeOptions,
 ) -> None:
@@ -76,40 +88,40 @@ async def serve(
 
     `on_drain` is called as soon as the first signal comes: from then on we are not ready.
     """
-    main = _Server(_config(app, options))
+    front = _Server(_config(main, options))
     stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(main.serve(sockets=[listener]), name="serve:main")
+        serving = tasks.create_task(front.serve(sockets=[main.listener]), name="serve:main")
         beside: _Server | None = None
         if admin is not None:
-            beside = _Server(_config(admin[0], options))
-            tasks.create_task(beside.serve(sockets=[admin[1]]), name="serve:admin")
+            beside = _Server(_config(admin, options))
+            tasks.create_task(beside.serve(sockets=[admin.listener]), name="serve:admin")
         with _signals_into(stops):
             first = await stops.get()
             on_drain()
-            hurry = tasks.create_task(_hurry(stops, main), name="serve:hurry")
+            hurry = tasks.create_task(_hurry(stops, front), name="serve:hurry")
             if first is signal.SIGTERM and options.drain_delay_s:
                 _log.info("drain_waiting", delay_s=options.drain_delay_s)
                 await asyncio.wait((hurry,), timeout=options.drain_delay_s)
             _log.info("draining", timeout_s=options.drain_timeout_s)
-            main.leave(at_once=hurry.done())
+            front.leave(at_once=hurry.done())
             await serving
             hurry.cancel()
             if beside is not None:
                 beside.leave(at_once=True)
 
 
-async def _hurry(stops: asyncio.Queue[signal.Signals], main: _Server) -> None:
+async def _hurry(stops: asyncio.Queue[signal.Signals], front: _Server) -> None:
     await stops.get()
     _log.warning("drain_cut_short")
-    main.leave(at_once=True)
+    front.leave(at_once=True)
 
 
-def _config(app: AsgiApp, options: ServeOptions) -> uvicorn.Config:
+def _config(site: Site, options: ServeOptions) -> uvicorn.Config:
     logging.getLogger("uvicorn.error").addFilter(_drop_told_already)
     return uvicorn.Config(
-        app,
-        http="httptools",
+        site.app,
+        http=cast("Any", site.http),
         ws="none",
         lifespan="off",
         log_config=None,

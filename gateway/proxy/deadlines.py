@@ -24,6 +24,10 @@ class Expiring(Protocol):
         """Hear that the deadline has passed."""
         ...
 
+    def break_down(self, now_s: float) -> None:
+        """Hear that `expire` raised: stop waiting, whatever else cannot be done."""
+        ...
+
 
 class Sweepable(Protocol):
     """Something that keeps things for a while and throws them away when told the time."""
@@ -56,11 +60,14 @@ class Deadlines:
             self._timer = None
 
     def look(self, now_s: float) -> None:
-        """Tell everybody whose deadline has passed; done by each tick."""
+        """Tell everybody whose deadline has passed; done by each tick.
+
+        What one of them raises ends that one, and comes out here; the others hear of it next time.
+        """
         self.now_s = now_s
         for late in [one for one in self.watched if one.deadline_s <= now_s]:
             if late in self.watched:  # one that expired may have settled another
-                late.expire(now_s)
+                _expire(late, now_s)
         self._ticks += 1
         if self._ticks % _TICKS_BETWEEN_SWEEPS == 0:
             for sweepable in tuple(self.swept):
@@ -69,3 +76,11 @@ class Deadlines:
     def _tick(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self._timer = loop.call_later(TICK_S, self._tick, loop, clock)
         self.look(clock())
+
+
+def _expire(late: Expiring, now_s: float) -> None:
+    try:
+        late.expire(now_s)
+    except Exception:
+        late.break_down(now_s)
+        raise

@@ -6,7 +6,7 @@ route needs their service, with all that was learned about their instances.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 
 from gateway.core.config import RoutingConfig, ServiceConfig
@@ -52,17 +52,23 @@ class Engine:
         self._id_count = int(random() * (1 << 32))
 
     def use(self, config: RoutingConfig, *, client_body_timeout_s: float) -> None:
-        """Route by this configuration from now on."""
-        self._keep_fleets(config.services)
-        self.targets = tuple(
-            Target(
-                route,
-                self.fleets[route.service],
-                client_body_timeout_s=client_body_timeout_s,
-            )
+        """Route by this configuration from now on.
+
+        Raises RouteConflictError, and changes nothing then.
+        """
+        fleets = {name: self._fleet_for(service) for name, service in config.services.items()}
+        targets = tuple(
+            Target(route, fleets[route.service], client_body_timeout_s=client_body_timeout_s)
             for route in config.routes
         )
-        self.routes = RouteTable((target.route, target) for target in self.targets)
+        self.routes = RouteTable((target.route, target) for target in targets)
+        self.targets = targets
+        for name, fleet in self.fleets.items():
+            if name not in fleets:
+                _retire(member.pool for member in fleet.members.values())
+        for name, fleet in fleets.items():
+            fleet.adopt(config.services[name].breaker)
+        self.fleets = fleets
 
     def follow(self, snapshot: Snapshot) -> None:
         """Let a service's Fleet follow a new Snapshot; one that no route uses is ignored."""
@@ -91,17 +97,9 @@ class Engine:
         for fleet in self.fleets.values():
             _retire(member.pool for member in fleet.members.values())
 
-    def _keep_fleets(self, services: Mapping[str, ServiceConfig]) -> None:
-        kept: dict[str, Fleet[ConnectionPool]] = {}
-        for name, service in services.items():
-            fleet = self.fleets.pop(name, None)
-            if fleet is None:
-                fleet = Fleet(name, self._make_pool, breaker=service.breaker)
-            fleet.adopt(service.breaker)
-            kept[name] = fleet
-        for dropped in self.fleets.values():
-            _retire(member.pool for member in dropped.members.values())
-        self.fleets = kept
+    def _fleet_for(self, service: ServiceConfig) -> Fleet[ConnectionPool]:
+        fleet = self.fleets.get(service.name)
+        return fleet or Fleet(service.name, self._make_pool, breaker=service.breaker)
 
 
 def _retire(pools: Iterable[ConnectionPool]) -> None:

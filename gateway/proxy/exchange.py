@@ -4,21 +4,19 @@ An Exchange is moved by callbacks. The client side tells it what the client does
 the instance tells it what the instance does, the clock tells it that it waited too long, and it
 tells both sides what to do. It never touches a socket, a parser or the loop.
 
-           begin               acquired            answer's head           answer's end
-    NEW ─────────▶ CONNECTING ─────────▶ SENDING ───────────────▶ RELAYING ─────────▶ SETTLED
-                       ▲                    │                         │
-                       └─── next attempt ───┘                         └─ broke off: abort
+          begin             acquired          answer's head         answer's end
+    NEW ────────▶ CONNECTING ───────▶ SENDING ─────────────▶ RELAYING ───────▶ SETTLED
+                      ▲                  │                       │
+                      └── next attempt ──┘                       └─ broke off: abort
 
 Once the head of an answer went to the client there is no way back: RELAYING never fails over.
-Whatever happens, exactly one report goes to the Breaker for each Permit, and SETTLED is reached once.
-
+Whatever happens, each Permit is reported to its Breaker exactly once, and SETTLED is reached once.
 The numbered stations are those of docs/architecture.md.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -30,7 +28,7 @@ from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
 from gateway.core.paths import PathError, normalize
 from gateway.core.routing import NoMatch
 from gateway.proxy.attempts import Attempts
-from gateway.proxy.refusal import refuse, retry_after, status_of, unmatched
+from gateway.proxy.refusal import come_again, refuse, unmatched
 from gateway.proxy.sides import ClientSide, Connection, ConnectionPool
 from gateway.proxy.target import Target, framing
 from gateway.proxy.upload import Upload
@@ -93,7 +91,7 @@ class Exchange:
         self.request.started_at_s = now_s
         self._give_up(failure, detail, now_s)
 
-    # --- Stations 2 to 5: from the request's head to an instance ---------------------------------
+    # --- Stations 2 to 6: from the request's head to an instance ---------------------------------
 
     def begin(self, now_s: float) -> None:
         """Take the request on its way. Station 1 (Accept) is what the face did before this."""
@@ -122,15 +120,12 @@ class Exchange:
         self._next_attempt(now_s)
 
     def _next_attempt(self, now_s: float) -> None:
-        attempts, target = self.attempts, self.target
         # :: Station 5: Choose
-        member = attempts.take_next(now_s, at_most=target.attempts)
+        member = self.attempts.take_next(now_s, at_most=self.target.attempts)
         if member is not None:
             self._attempt(member, now_s, is_fresh=False)
         else:
-            self._give_up(*attempts.verdict(), now_s)
-
-    # --- Station 6: Forward ----------------------------------------------------------------------
+            self._give_up(*self.attempts.verdict(), now_s)
 
     def _attempt(self, member: Member[ConnectionPool], now_s: float, *, is_fresh: bool) -> None:
         # :: Station 6: Forward
@@ -143,26 +138,18 @@ class Exchange:
 
     def upstream_ready(self, connection: Connection, now_s: float) -> None:
         """Hear that a connection stands; the request goes out on it."""
-        attempts, target = self.attempts, self.target
+        request, upload = self.request, self.upload
         self._connection = connection
         self.phase = Phase.SENDING
         self._anything_sent = True
         self._upstream_writable = True
-        request = self.request
-        parts = [target.start_line(request, attempts.member.instance.authority), self._lines]
-        parts.append(framing(request))
-        upload = self.upload
-        was_over_buffer = upload is not None and upload.is_over_buffer
-        if upload is not None:
-            parts.append(upload.so_far())
-            if self._body_ended:
-                parts.append(upload.last_bytes())
-            if was_over_buffer:
-                upload.forget()
-        self._wait(now_s + (target.response_s if self._body_ended else target.client_idle_s))
-        connection.begin(self, b"".join(parts), to_head=request.method == b"HEAD")
-        if was_over_buffer and self._upstream_writable:
-            self.client.resume_reading()
+        authority = self.attempts.member.instance.authority
+        head = self.target.start_line(request, authority) + self._lines + framing(request)
+        body = b"" if upload is None else upload.so_far()
+        self._wait_on(now_s)
+        connection.begin(self, head + body, to_head=request.method == b"HEAD")
+        if upload is not None and self._upstream_writable:
+            self.client.resume_reading()  # the wait for a connection, or an earlier one, paused it
 
     # --- The client tells ------------------------------------------------------------------------
 
@@ -180,8 +167,7 @@ class Exchange:
         else:
             if upload.is_over_buffer:
                 upload.forget()
-            if self.phase is Phase.SENDING:
-                self._wait(now_s + self.target.client_idle_s)
+            self._wait_on(now_s)
             self._connection.write(framed)
 
     def client_end(self, trailers: Fields, now_s: float) -> None:
@@ -194,28 +180,30 @@ class Exchange:
             return
         self._body_ended = True
         if self._connection is not None:
-            if self.phase is Phase.SENDING:
-                self._wait(now_s + self.target.response_s)
-            if last := upload.last_bytes():
-                self._connection.write(last)
+            self._wait_on(now_s)
+            if upload.last_bytes:
+                self._connection.write(upload.last_bytes)
 
     def client_gone(self, now_s: float) -> None:
         """Hear that the client left; the attempt is cancelled and nobody is blamed."""
+        self.client_failed(Failure.CLIENT_GONE, "the client left", now_s)
+
+    def client_failed(self, failure: Failure, detail: str, now_s: float) -> None:
+        """Hear that what the client sends cannot be read any further."""
         if self.phase is not Phase.SETTLED:
-            self._leave(Failure.CLIENT_GONE, "the client left", now_s)
+            self._leave(failure, detail, now_s)
 
     def client_paused(self) -> None:
         """Hear that the client does not take more for now: the answer is read no further."""
         self._client_writable = False
-        if self._connection is not None:
+        if self.phase is Phase.RELAYING and self._connection is not None:
             self._connection.pause_reading()
 
     def client_resumed(self, now_s: float) -> None:
         """Hear that the client takes more again."""
         self._client_writable = True
-        if self._connection is not None:
-            if self.phase is Phase.RELAYING:
-                self._wait(now_s + self.target.idle_s)
+        if self.phase is Phase.RELAYING and self._connection is not None:
+            self._wait_on(now_s)
             self._connection.resume_reading()
 
     # --- The instance tells ----------------------------------------------------------------------
@@ -229,10 +217,9 @@ class Exchange:
     def upstream_resumed(self, now_s: float) -> None:
         """Hear that the instance takes more again."""
         self._upstream_writable = True
-        if not self._body_ended:
-            if self.phase is Phase.SENDING:
-                self._wait(now_s + self.target.client_idle_s)
-            self.client.resume_reading()
+        if self.upload is not None:
+            self._wait_on(now_s)
+            self.client.resume_reading()  # even if its body is here: it must be seen to leave
 
     def upstream_interim(self, status: int, fields: Fields) -> None:
         """Relay an interim answer, 100 or 103."""
@@ -240,13 +227,12 @@ class Exchange:
 
     def upstream_head(self, head: AnswerHead, now_s: float) -> None:
         """Take the head of the final answer."""
-        attempts, target = self.attempts, self.target
         # :: Station 7: Judge -- an answer
-        if head.status in target.statuses:
+        if head.status in self.target.statuses:
             if self._leaves_for_another(head.status, now_s):
                 return
         else:
-            attempts.praise_trial(now_s)
+            self.attempts.praise_trial(now_s)
         # :: Station 8: Relay and settle -- from here on there is no way back
         self.phase = Phase.RELAYING
         if self.upload is not None:
@@ -255,17 +241,18 @@ class Exchange:
         self.status = head.status
         if not head.has_date:
             head.fields.append((b"Date", self.engine.http_date()))
-        self._wait(now_s + target.idle_s)
+        self._wait(now_s + self.target.idle_s)
+        if not self._client_writable and self._connection is not None:
+            self._connection.pause_reading()
         self.client.send_head(head)
 
     def _leaves_for_another(self, status: int, now_s: float) -> bool:
         """Blame a retriable status; True if the request is on its way to another instance."""
-        attempts, target = self.attempts, self.target
-        failure = Failure.RETRIABLE_STATUS
-        self.attempts.blame(failure, f"the instance answered {status}", now_s)
-        if not self._may_send_again(failure):
+        attempts = self.attempts
+        attempts.blame(Failure.RETRIABLE_STATUS, f"the instance answered {status}", now_s)
+        if not self._may_send_again(Failure.RETRIABLE_STATUS):
             return False
-        member = attempts.take_next(now_s, at_most=target.attempts)
+        member = attempts.take_next(now_s, at_most=self.target.attempts)
         if member is None:
             return False  # nobody else may be asked: the answer goes to the client as it is
         self._drop_connection()
@@ -280,12 +267,11 @@ class Exchange:
 
     def upstream_end(self, trailers: Fields, now_s: float) -> None:
         """Hear that the answer is whole."""
-        attempts = self.attempts
-        attempts.praise(now_s)
+        self.attempts.praise(now_s)
         connection, self._connection = self._connection, None
         assert connection is not None
         # An answer that came before the request was read leaves the connection in the middle of it.
-        connection.finish(is_reusable=self._body_ended)
+        connection.finish(is_reusable=self._body_ended and self._upstream_writable)
         self._settle(now_s)
         self.client.send_end(trailer_fields(trailers))
 
@@ -300,12 +286,12 @@ class Exchange:
 
     def _judge(self, failure: Failure, detail: str, now_s: float) -> None:
         # :: Station 7: Judge -- a failure
-        attempts = self.attempts
-        if self.phase is Phase.RELAYING:
+        attempts, is_relaying = self.attempts, self.phase is Phase.RELAYING
+        if is_relaying:
             failure = Failure.UPSTREAM_BROKE_OFF
-        self.attempts.blame(failure, detail, now_s)
+        attempts.blame(failure, detail, now_s)
         attempts.end()
-        if self.phase is Phase.RELAYING:
+        if is_relaying:
             self._abort(failure, detail, now_s)
         elif not self._may_send_again(failure):
             self._give_up(failure, detail, now_s)
@@ -327,26 +313,39 @@ class Exchange:
     def expire(self, now_s: float) -> None:
         """Hear that the deadline has passed: find out whose fault it is."""
         phase = self.phase
-        if now_s >= self._limit_s:
+        if phase is Phase.RELAYING and not self._client_writable:
+            self._leave(Failure.CLIENT_GONE, "the client reads no further", now_s)
+        elif phase >= Phase.SENDING and not self._body_ended and self._upstream_writable:
+            self._leave(Failure.REQUEST_TIMEOUT, "the body came to a halt", now_s)
+        elif now_s >= self._limit_s:
             self._fail_attempt(Failure.REQUEST_DEADLINE, "timeouts.request has passed", now_s)
         elif phase is Phase.CONNECTING:
             self._fail_attempt(Failure.CONNECT_TIMEOUT, "timeouts.connect has passed", now_s)
-        elif phase is Phase.SENDING and self._body_ended:
-            self._fail_attempt(Failure.HEAD_TIMEOUT, "timeouts.response has passed", now_s)
-        elif phase is Phase.SENDING and not self._upstream_writable:
-            self._fail_attempt(Failure.SEND_FAILED, "the instance reads no further", now_s)
-        elif phase is Phase.SENDING:
-            self._leave(Failure.REQUEST_TIMEOUT, "the body came to a halt", now_s)
-        elif not self._client_writable:
-            self._leave(Failure.CLIENT_GONE, "the client reads no further", now_s)
-        else:
+        elif phase is Phase.RELAYING:
             self._fail_attempt(Failure.UPSTREAM_BROKE_OFF, "timeouts.idle has passed", now_s)
+        elif self._body_ended:
+            self._fail_attempt(Failure.HEAD_TIMEOUT, "timeouts.response has passed", now_s)
+        else:
+            self._fail_attempt(Failure.SEND_FAILED, "the instance reads no further", now_s)
 
     def _wait(self, until_s: float) -> None:
         limit_s = self._limit_s
         self.deadline_s = until_s if until_s < limit_s else limit_s  # noqa: FURB136 -- hot path
 
+    def _wait_on(self, now_s: float) -> None:
+        """Wait anew, because something moved: for the answer, or for more of the request."""
+        target = self.target
+        if self.phase is Phase.RELAYING:
+            self._wait(now_s + target.idle_s)
+        else:
+            self._wait(now_s + (target.response_s if self._body_ended else target.client_idle_s))
+
     # --- Ends ------------------------------------------------------------------------------------
+
+    def break_down(self, now_s: float) -> None:
+        """End because of a mistake of ours; whoever caught the error lets it surface."""
+        if self.phase is not Phase.SETTLED:
+            self._leave(Failure.INTERNAL_ERROR, "the gateway's log says more", now_s)
 
     def _fail_attempt(self, failure: Failure, detail: str, now_s: float) -> None:
         self._drop_connection()
@@ -361,18 +360,15 @@ class Exchange:
             self._give_up(failure, detail, now_s)
 
     def _give_up(self, failure: Failure, detail: str, now_s: float) -> None:
-        extra: Fields = []
-        if self.is_routed and status_of(failure) == HTTPStatus.SERVICE_UNAVAILABLE:
-            retry_at_s = self.target.fleet.retry_at_s(now_s)
-            extra.append(retry_after(0.0 if retry_at_s is None else retry_at_s - now_s))
-        self._refuse(failure, detail, extra, now_s)
+        fleet = self.target.fleet if self.is_routed else None
+        self._refuse(failure, detail, come_again(failure, fleet, now_s), now_s)
 
     def _refuse(self, failure: Failure, detail: str, extra: Fields, now_s: float) -> None:
         """Answer in the gateway's own name."""
         self.failure = failure
         self.detail = detail
-        extra.append((b"Date", self.engine.http_date()))
-        head, body = refuse(failure, detail, self.request, extra=extra)
+        date = (b"Date", self.engine.http_date())
+        head, body = refuse(failure, detail, self.request, extra=[*extra, date])
         self.status = head.status
         self.sent_bytes = len(body)
         self._settle(now_s)

@@ -24,7 +24,10 @@ TRUSTED_IDLE_S = 1.0
 
 
 class Spawn(Protocol):
-    """Something that runs a coroutine as a task, and keeps it from being lost."""
+    """Something that runs a coroutine as a task, and keeps it from being lost.
+
+    What the coroutine raises is a mistake of ours: it is logged, and ends nothing else.
+    """
 
     def __call__(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         """Run it."""
@@ -73,7 +76,7 @@ class Pool:
             idle.append(connection)
             break
         name = f"connect:{self._instance.authority}"
-        self._connecting[exchange] = self._spawn(self._connect(exchange), name=name)
+        self._connecting[exchange] = self._spawn(self._connect_for(exchange), name=name)
         return None
 
     def abandon(self, exchange: Exchange) -> None:
@@ -111,6 +114,13 @@ class Pool:
         if not idle:
             self._deadlines.swept.discard(self)
 
+    async def _connect_for(self, exchange: Exchange) -> None:
+        try:
+            await self._connect(exchange)
+        except Exception:  # a mistake of ours: the Exchange must not wait for its deadline
+            exchange.break_down(self._clock())
+            raise
+
     async def _connect(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         instance = self._instance
@@ -121,6 +131,8 @@ class Pool:
                 instance.port,
                 ssl=self._tls,
             )
+            if connection.is_closing:
+                raise ConnectionError("closed at once")
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be a host name
             self._connecting.pop(exchange, None)
             failure = (

@@ -11,8 +11,10 @@ from http import HTTPStatus
 from math import ceil
 
 from gateway.core.failure import CLIENT_GONE_STATUS, VERDICTS, Failure
+from gateway.core.fleet import Fleet
 from gateway.core.message import AnswerHead, Fields, Request
 from gateway.core.routing import NoMatch
+from gateway.proxy.sides import ConnectionPool
 
 _PROBLEM_TYPE = "urn:gateway:failure:"
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -76,6 +78,14 @@ def unmatched(no_match: NoMatch, path: bytes) -> tuple[Failure, str, Fields]:
     return Failure.METHOD_NOT_ALLOWED, detail, [(b"Allow", allow)]
 
 
-def retry_after(delay_s: float) -> tuple[bytes, bytes]:
-    """Write Retry-After in whole seconds, at least one (RFC 9110 §10.2.3)."""
-    return b"Retry-After", b"%d" % max(1, ceil(delay_s))
+def come_again(failure: Failure, fleet: Fleet[ConnectionPool] | None, now_s: float) -> Fields:
+    """Write Retry-After where a failure passes: whole seconds, at least one (RFC 9110 §10.2.3).
+
+    It is when the next Breaker of the Fleet lets somebody try; `fleet` is None where no route was
+    looked for.
+    """
+    if status_of(failure) != HTTPStatus.SERVICE_UNAVAILABLE:
+        return []
+    retry_at_s = fleet.retry_at_s(now_s) if fleet is not None else None
+    delay_s = 0.0 if retry_at_s is None else retry_at_s - now_s
+    return [(b"Retry-After", b"%d" % max(1, ceil(delay_s)))]

@@ -7,18 +7,22 @@ longer body streams and can then not be replayed; it is never refused for that.
 from __future__ import annotations
 
 from gateway.core.headers import trailer_fields
-from gateway.core.message import NO_FIELDS, Fields
+from gateway.core.message import Fields
 
 
 class Upload:
-    """A request body. `length` is what the head declares, None for chunked."""
+    """A request body. `length` is what the head declares, None for chunked.
 
-    __slots__ = ("_buffer_bytes", "_kept", "_kept_bytes", "_trailers", "length", "received_bytes")
+    `last_bytes` end the body on the wire: nothing, or the last chunk with the trailers; they are
+    known once it has ended.
+    """
+
+    __slots__ = ("_buffer_bytes", "_kept", "_kept_bytes", "last_bytes", "length", "received_bytes")
 
     def __init__(self, length: int | None, *, buffer_bytes: int) -> None:
         self.length = length
         self.received_bytes = 0
-        self._trailers: Fields = NO_FIELDS
+        self.last_bytes = b""
         self._buffer_bytes = buffer_bytes
         self._kept: list[bytes] | None = []
         self._kept_bytes = 0
@@ -52,8 +56,11 @@ class Upload:
 
     def end(self, trailers: Fields) -> bool:
         """Take the end; False if less came than the head declared."""
-        self._trailers = trailer_fields(trailers)
-        return self.length is None or self.received_bytes == self.length
+        if self.length is not None:
+            return self.received_bytes == self.length
+        lines = b"".join(b"%b: %b\r\n" % field for field in trailer_fields(trailers))
+        self.last_bytes = b"0\r\n%b\r\n" % lines
+        return True
 
     def forget(self) -> None:
         """Let go of what is kept: it will not be sent again."""
@@ -61,15 +68,15 @@ class Upload:
         self._kept_bytes = 0
 
     def so_far(self) -> bytes:
-        """Give all that came so far, framed, for a new attempt."""
+        """Give all that came so far, framed, for a new attempt; let go of more than the buffer."""
         assert self._kept is not None
-        return b"".join([self._framed(chunk) for chunk in self._kept])
-
-    def last_bytes(self) -> bytes:
-        """Give what ends the body on the wire: nothing, or the last chunk with the trailers."""
-        if self.length is not None:
-            return b""
-        return b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in self._trailers)
+        framed = b"".join([*map(self._framed, self._kept), self.last_bytes])
+        if self.is_over_buffer:
+            self.forget()
+        return framed
 
     def _framed(self, chunk: bytes) -> bytes:
-        return chunk if self.length is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        # RFC 9112 §7.1: a chunk of no bytes is the last one, so an empty piece must not become one.
+        if self.length is not None or not chunk:
+            return chunk
+        return b"%x\r\n%b\r\n" % (len(chunk), chunk)

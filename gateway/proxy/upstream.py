@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from gateway.core.failure import Failure
-from gateway.core.headers import FramingError, read_answer
+from gateway.core.headers import FramingError, connection_names, read_answer
 from gateway.core.message import AnswerHead, Fields
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 32
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
+_HEAD_END = b"\r\n\r\n"
 _CONTROLS = frozenset(range(32)) - {9} | {127}
 
 
@@ -120,8 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         """Take what the instance sent, and tell the Exchange what it means."""
@@ -132,20 +132,24 @@ class UpstreamConnection(asyncio.Protocol):
         self._got_bytes += len(data)
         assert self._parser is not None
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._wrong = "it switches protocols though nobody asked"
-        except httptools.HttpParserError as error:
-            self._wrong = self._wrong or str(error)
-        if self._wrong or (self._head is None and self._got_bytes > MAX_HEAD_BYTES):
-            self._went_wrong()
-        if self._exchange is exchange:
-            if self._is_complete:
-                exchange.upstream_end(self._fields, self._clock())
-            exchange.client.flush()
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self._take_error(error)
+            if self._wrong or self._got_bytes > MAX_HEAD_BYTES:
+                self._went_wrong()
+            if self._exchange is exchange:
+                if self._is_complete:
+                    self._has_extra = self._has_extra or (self._to_head and data[-4:] != _HEAD_END)
+                    exchange.upstream_end(self._fields, self._clock())
+                exchange.client.flush()
+        except Exception:  # a mistake of ours: the instance is not to blame, and the loop logs it
+            exchange.break_down(self._clock())
+            raise
 
     def eof_received(self) -> bool:
-        """Take the end of the stream; the transport closes."""
+        """Take the end of the stream; the transport closes, and nobody may begin on it any more."""
+        self.is_closing = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,7 +162,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._home.lost(self, idle_s=now_s - self.idle_since_s if self.was_used else None)
             return
         self._home.lost(self, idle_s=None)
-        self._tell_lost(exchange, exc, now_s)
+        try:
+            self._tell_lost(exchange, exc, now_s)
+        except Exception:  # as above
+            exchange.break_down(now_s)
+            raise
 
     def pause_writing(self) -> None:
         """Pass on that the instance takes no more for now."""
@@ -201,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
         except FramingError as error:
             self._wrong = str(error)
             return
-        if self._parser.get_http_version() == "1.0" and not _says_keep_alive(self._fields):
+        if self._parser.get_http_version() == "1.0" and not _keeps_alive_in_1_0(self._fields):
             head.keeps_alive = False
         self._head = head
         self._fields = []
@@ -216,6 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_complete:
             self._has_extra = True
         elif self._exchange is not None and self._head is not None:
+            self._got_bytes = 0  # the limit is on what is no body: heads, chunk lines, trailers
             self._exchange.upstream_body(chunk, self._clock())
 
     def on_message_complete(self) -> None:
@@ -224,6 +233,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_complete = True
 
     # --- What it means ---------------------------------------------------------------------------
+
+    def _take_error(self, error: Exception) -> None:
+        """Note what the parser says; what was raised in a callback is no fault of the instance."""
+        if isinstance(error, httptools.HttpParserCallbackError):
+            raise error
+        if isinstance(error, httptools.HttpParserUpgrade):
+            self._wrong = "it switches protocols though nobody asked"
+        self._wrong = self._wrong or str(error)
 
     def _is_acceptable(self, status: int) -> bool:
         assert self._parser is not None
@@ -257,7 +274,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._has_extra = True
             return
         exchange = self._exchange
-        detail = self._wrong or "the head is too long"
+        detail = self._wrong or "the head or the trailers are too long"
         self.abort()
         if exchange is not None:
             exchange.upstream_failed(Failure.BAD_RESPONSE, detail, self._clock())
@@ -281,7 +298,16 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.upstream_failed(failure, f"the instance {how} {when}", now_s)
 
 
-def _says_keep_alive(fields: Fields) -> bool:
-    return any(
-        name.lower() == b"connection" and b"keep-alive" in value.lower() for name, value in fields
-    )
+def _keeps_alive_in_1_0(fields: Fields) -> bool:
+    """Tell whether an HTTP/1.0 answer leaves the line open: it says so, and it is not chunked.
+
+    RFC 9112 §9.3, and §6.1: transfer codings in HTTP/1.0 are faulty framing.
+    """
+    says_so = False
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"transfer-encoding":
+            return False
+        if lower == b"connection" and b"keep-alive" in connection_names(value):
+            says_so = True
+    return says_so

@@ -1,0 +1,122 @@
+"""Where the admin port shows what: one read-only Starlette app.
+
+    /livez                 200 for as long as the loop turns; nothing else is looked at
+    /readyz                200 when requests should come here, else 503 with what is missing
+    /health                all in one page, for people and dashboards; 200 whatever it says
+    /api/routes            the routes in use
+    /api/services[/name]   the services in use, with every instance
+
+The one rule: GET and HEAD only, everything as JSON, nothing kept by caches. There is no token: the
+port belongs on loopback or in a private network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.admin import report
+from gateway.admin.report import View
+
+_ENDPOINTS = ("/livez", "/readyz", "/health", "/api/routes", "/api/services")
+
+
+class _JsonResponse(Response):
+    media_type = "application/json"
+
+    def __init__(
+        self,
+        content: Any,
+        status_code: int = HTTPStatus.OK,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        always = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        super().__init__(content, status_code, {**always, **(headers or {})})
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+
+class _ProblemResponse(_JsonResponse):
+    media_type = "application/problem+json"
+
+
+def create_admin(view: View, *, clock: Callable[[], float] = time.monotonic) -> Starlette:
+    """Make the app of the admin port; `clock` is monotonic, and the one that `view` goes by."""
+    endpoints = _Endpoints(view, clock)
+    shown: dict[str, Callable[[Request], Any]] = {
+        "/": endpoints.index,
+        "/livez": endpoints.livez,
+        "/readyz": endpoints.readyz,
+        "/health": endpoints.health,
+        "/api/routes": endpoints.routes,
+        "/api/services": endpoints.services,
+        "/api/services/{name}": endpoints.service,
+    }
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in shown.items()],
+        exception_handlers={HTTPException: _problem, Exception: _mistake},
+    )
+    # A redirect would be made of the Host field, which is whatever the client says.
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Endpoints:
+    """The pages. They are coroutines so that Starlette calls them on the loop, not in threads."""
+
+    def __init__(self, view: View, clock: Callable[[], float]) -> None:
+        self._view = view
+        self._clock = clock
+
+    async def index(self, _request: Request) -> Response:
+        return _JsonResponse({"gateway": __version__, "endpoints": _ENDPOINTS})
+
+    async def livez(self, _request: Request) -> Response:
+        return _JsonResponse("ok")
+
+    async def readyz(self, _request: Request) -> Response:
+        readiness = report.readiness(self._view)
+        status = HTTPStatus.OK if readiness["ready"] else HTTPStatus.SERVICE_UNAVAILABLE
+        return _JsonResponse(readiness, status)
+
+    async def health(self, _request: Request) -> Response:
+        return _JsonResponse(report.health(self._view, self._clock()))
+
+    async def routes(self, _request: Request) -> Response:
+        return _JsonResponse(report.routes(self._view))
+
+    async def services(self, _request: Request) -> Response:
+        return _JsonResponse(report.services(self._view, self._clock()))
+
+    async def service(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._view.engine.fleets:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "no route goes to a service of that name")
+        return _JsonResponse(report.service(self._view, name, self._clock()))
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    """Say in JSON what Starlette has to refuse: 404, and 405 with its Allow."""
+    assert isinstance(error, HTTPException)
+    return _refusal(error.status_code, error.detail, error.headers)
+
+
+async def _mistake(_request: Request, _error: Exception) -> Response:
+    """Answer for a bug; Starlette raises it again after this, so that it is logged."""
+    return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a mistake of the gateway; see the log")
+
+
+def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return _ProblemResponse(body, status, headers)

@@ -1,0 +1,271 @@
+"""What the admin port shows: plain values, made anew for each request from the live objects.
+
+The one rule: nothing here changes anything, and what is shown is what the engine goes by, not a
+copy that could differ. Instants are shown as seconds ago (`…age_s`, `since_s`) or ahead (`…in_s`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gateway import __version__
+from gateway.core.breaker import Breaker, BreakerState
+from gateway.core.fleet import Fleet, Member
+from gateway.core.model import Instance, Status
+from gateway.core.policy import RetryPolicy
+from gateway.core.registry import Registry
+from gateway.core.routing import Route, RouteMatch
+from gateway.proxy.engine import Engine
+
+Json = dict[str, Any]
+
+
+class Freshness(Protocol):
+    """How fresh a service's Snapshot is: an entry of the catalog, seen from here.
+
+    `confirmed_at_s` is None when the registry never confirmed it in this run.
+    """
+
+    @property
+    def confirmed_at_s(self) -> float | None:
+        """When the registry last confirmed it (monotonic)."""
+        ...
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the registry cannot be asked about it at present."""
+        ...
+
+
+class Catalog(Protocol):
+    """Who knows how fresh each service is."""
+
+    def get(self, service: str) -> Freshness | None:
+        """Tell how fresh it is; None when the registry was never heard of it."""
+        ...
+
+
+class View(Protocol):
+    """What of a gateway the admin port reads."""
+
+    @property
+    def engine(self) -> Engine:
+        """Its engine, with the routes and Fleets in use."""
+        ...
+
+    @property
+    def registries(self) -> Sequence[Registry]:
+        """All registries that it follows."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """Where the Snapshots are."""
+        ...
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is on its way out, or should get no new requests for another reason."""
+        ...
+
+    @property
+    def started_at_s(self) -> float:
+        """When it started (monotonic)."""
+        ...
+
+
+def readiness(view: View) -> Json:
+    """Tell whether requests should come here, and if not, why.
+
+    A service without instances does not make the gateway unready, for that would take all other
+    services away with it; one that was never heard of does.
+    """
+    missing = [name for name, fleet in view.engine.fleets.items() if fleet.snapshot is None]
+    return {
+        "ready": not (missing or view.is_draining),
+        "draining": view.is_draining,
+        "missing_snapshots": sorted(missing),
+    }
+
+
+def health(view: View, now_s: float) -> Json:
+    """Sum up the whole gateway."""
+    registries = [_registry(one, now_s) for one in view.registries]
+    services = {
+        name: _service_summary(fleet, view.catalog.get(name), now_s)
+        for name, fleet in sorted(view.engine.fleets.items())
+    }
+    return {
+        "status": _overall(registries, [service["status"] for service in services.values()]),
+        "version": __version__,
+        "uptime_s": _seconds(now_s - view.started_at_s),
+        "draining": view.is_draining,
+        "registries": registries,
+        "services": services,
+    }
+
+
+def routes(view: View) -> list[Json]:
+    """List the routes in the order of the file, each with all that holds for it."""
+    return [_route(target.route) for target in view.engine.targets]
+
+
+def services(view: View, now_s: float) -> list[Json]:
+    """List the services that a route goes to, with their instances."""
+    return [service(view, name, now_s) for name in sorted(view.engine.fleets)]
+
+
+def service(view: View, name: str, now_s: float) -> Json:
+    """Show one service with every instance; raises KeyError when no route goes to it."""
+    fleet = view.engine.fleets[name]
+    summary = _service_summary(fleet, view.catalog.get(name), now_s)
+    members = [_member(member, now_s) for member in fleet.members.values()]
+    return {"name": name, **summary, "instances": members}
+
+
+def _overall(registries: list[Json], statuses: list[str]) -> str:
+    if statuses and all(status == "down" for status in statuses):
+        return "down"
+    if all(status == "ok" for status in statuses) and all(one["reachable"] for one in registries):
+        return "ok"
+    return "degraded"
+
+
+def _registry(registry: Registry, now_s: float) -> Json:
+    health = registry.health()
+    return {
+        "name": health.name,
+        "reachable": health.reachable,
+        "since_s": _seconds(now_s - health.since_s),
+        "detail": health.detail,
+    }
+
+
+def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json:
+    members = fleet.members.values()
+    counts = Counter(member.instance.status for member in members)
+    states = Counter(member.breaker.state(now_s) for member in members)
+    held_count = sum(member.instance.held for member in members)
+    return {
+        "status": _service_status(fleet, freshness, now_s, held_count=held_count),
+        "instances": len(members),
+        **{status.value: counts[status] for status in Status},
+        "held": held_count,
+        "in_flight": sum(member.in_flight for member in members),
+        "snapshot": _snapshot(fleet, freshness, now_s),
+        "breakers": {
+            state.value: states[state] for state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
+        },
+        "open": [
+            {"instance": member.instance.id, **_breaker(member.breaker, now_s)}
+            for member in members
+            if member.breaker.state(now_s) is not BreakerState.CLOSED
+        ],
+    }
+
+
+def _service_status(
+    fleet: Fleet[Any], freshness: Freshness | None, now_s: float, *, held_count: int
+) -> str:
+    """Say `down` if no request can be answered, `degraded` if somebody should have a look.
+
+    What the registry says of an instance, critical as well as maintenance, is its business and no
+    reason for a look here, as long as others are left.
+    """
+    routable = [member for tier in fleet.tiers for member in tier]
+    closed = [one for one in routable if one.breaker.state(now_s) is BreakerState.CLOSED]
+    if not any(one.breaker.state(now_s) is not BreakerState.OPEN for one in routable):
+        return "down"
+    is_fresh = freshness is not None and not freshness.is_stale
+    return "ok" if is_fresh and not held_count and len(closed) == len(routable) else "degraded"
+
+
+def _snapshot(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json | None:
+    """Show where the Snapshot in use comes from; None when there is none."""
+    if fleet.snapshot is None:
+        return None
+    confirmed_at_s = freshness.confirmed_at_s if freshness is not None else None
+    return {
+        "source": fleet.snapshot.source,
+        "index": fleet.snapshot.index,
+        "fresh": freshness is not None and not freshness.is_stale,
+        "age_s": None if confirmed_at_s is None else _seconds(now_s - confirmed_at_s),
+    }
+
+
+def _member(member: Member[Any], now_s: float) -> Json:
+    return {
+        **_instance(member.instance),
+        "in_flight": member.in_flight,
+        "breaker": _breaker(member.breaker, now_s),
+    }
+
+
+def _instance(instance: Instance) -> Json:
+    return {
+        "id": instance.id,
+        "address": instance.authority,
+        "scheme": instance.scheme,
+        "status": instance.status.value,
+        "weight": instance.weight,
+        "tags": instance.tags,
+        "zone": instance.zone,
+        "held": instance.held,
+    }
+
+
+def _breaker(breaker: Breaker, now_s: float) -> Json:
+    """Show a Breaker: its state, since when, the last failure, and how soon the next trial is."""
+    state, changed_at_s = breaker.state(now_s), breaker.changed_at_s
+    is_closed = state is BreakerState.CLOSED
+    return {
+        "state": state.value,
+        "since_s": None if changed_at_s is None else _seconds(now_s - changed_at_s),
+        "why": None if is_closed else breaker.last_failure,
+        "retry_in_s": None if is_closed else _seconds(breaker.retry_at_s(now_s) - now_s),
+    }
+
+
+def _route(route: Route) -> Json:
+    return {
+        "id": route.id,
+        "match": _match(route.match),
+        "service": route.service,
+        "strip_prefix": route.strip_prefix,
+        "add_prefix": _text(route.add_prefix),
+        "preserve_host": route.preserve_host,
+        "timeouts": {
+            "connect_s": route.timeouts.connect_s,
+            "response_s": route.timeouts.response_s,
+            "idle_s": route.timeouts.idle_s,
+            "request_s": route.timeouts.request_s,
+        },
+        "retry": _retry(route.retry),
+    }
+
+
+def _match(match: RouteMatch) -> Json:
+    return {
+        "path_prefix" if match.is_prefix else "path": _text(match.path),
+        "hosts": match.hosts,
+        "methods": None if match.methods is None else sorted(map(_text, match.methods)),
+    }
+
+
+def _retry(retry: RetryPolicy) -> Json:
+    return {
+        "attempts": retry.attempts,
+        "statuses": sorted(retry.statuses),
+        "methods": sorted(map(_text, retry.methods)),
+        "buffer_bytes": retry.buffer_bytes,
+    }
+
+
+def _seconds(value: float) -> float:
+    return round(value, 3)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("latin-1")

@@ -1,0 +1,151 @@
+"""What only shows when several entries are seen together: duplicates, conflicts, contradictions.
+
+It looks at whatever part of the file is right, also when other parts are not, so that all that is
+wrong is told at once.
+
+Which routes can never be reached? Under the rules of `gateway.core.routing` only those that take
+the same as another one with the same host, path, kind of path and method; `conflicts` finds them,
+and they are errors. Nothing else hides a route as a whole, because each kind of more specific route
+leaves requests over: longer prefixes and exact paths leave other segments, exact hosts and longer
+wildcards leave other names, and routes that name methods leave other methods. Values that no
+request can have (a path that is not in normal form, CONNECT) are refused where they stand, in
+`gateway.config.kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from gateway.config.compiling import compile_instance, compile_match, merged_breaker
+from gateway.config.document import Document, DocumentPath
+from gateway.config.models import (
+    BreakerEntry,
+    Entry,
+    MatchEntry,
+    RoutesFile,
+    ServerEntry,
+    with_url,
+)
+from gateway.core.config import Problem
+from gateway.core.routing import Route, RouteMatch, conflicts
+from gateway.core.units import format_duration
+
+E = TypeVar("E", bound=Entry)
+
+
+def cross_check(document: Document) -> Iterator[Problem]:
+    """List what is wrong between entries that are each right."""
+    yield from _duplicate_ids(document)
+    yield from _overlapping_routes(document)
+    yield from _duplicate_servers(document)
+    yield from _breakers_that_contradict(document)
+
+
+def odd_things(document: Document, file: RoutesFile) -> Iterator[Problem]:
+    """List what is valid, but probably not meant."""
+    if not file.routes:
+        yield document.problem(("routes",), "is empty: every request gets 404")
+    used = {route.service for route in file.routes}
+    for name in file.services:
+        if name not in used:
+            yield document.problem(("services", name), "no route goes there", at_key=True)
+
+
+def _duplicate_ids(document: Document) -> Iterator[Problem]:
+    first: dict[object, DocumentPath] = {}
+    for path in _items(document, ("routes",)):
+        at = (*path, "id")
+        id_ = _value(document, at)
+        if isinstance(id_, str) and first.setdefault(id_, at) != at:
+            yield document.problem(at, f"{id_!r} is the id of {_which(document, first[id_])} too")
+
+
+def _overlapping_routes(document: Document) -> Iterator[Problem]:
+    paths = list(_items(document, ("routes",)))
+    routes = [
+        Route(id=str(index), match=compile_match(entry), service="")
+        for index, path in enumerate(paths)
+        if (entry := _part(document, (*path, "match"), MatchEntry)) is not None
+    ]
+    for first, second in conflicts(routes):
+        both = _overlap(first.match, second.match)
+        message = f"{both} is taken by {_which(document, paths[int(first.id)])} too"
+        if both == _overlap(second.match, second.match):
+            message += ", so this one can never match"
+        yield document.problem((*paths[int(second.id)], "match"), message, at_key=True)
+
+
+def _overlap(first: RouteMatch, second: RouteMatch) -> str:
+    """Say what two routes of the same path both take, as in `GET, PUT /api on example.com`."""
+    methods = sorted((first.methods or frozenset()) & (second.methods or frozenset()))
+    hosts = sorted(set(first.hosts) & set(second.hosts))
+    said = f"{b', '.join(methods).decode()} {second.path.decode()}".strip()
+    return f"{said} on {', '.join(hosts)}" if hosts else said
+
+
+def _duplicate_servers(document: Document) -> Iterator[Problem]:
+    for service in _items(document, ("services",)):
+        first: dict[str, DocumentPath] = {}
+        for path in _items(document, (*service, "servers")):
+            entry = _part(document, path, ServerEntry)
+            key = compile_instance(entry).id if entry is not None else ""
+            if entry is not None and first.setdefault(key, path) != path:
+                message = f"{key} is {_which(document, first[key])} too; give it more weight there"
+                yield document.problem(path, message)
+
+
+def _breakers_that_contradict(document: Document) -> Iterator[Problem]:
+    """Find places after which a breaker would open for longer than for the longest time."""
+    at_defaults: DocumentPath = ("defaults", "circuit_breaker")
+    defaults = _part(document, at_defaults, BreakerEntry) or BreakerEntry()
+    own = {at_defaults: defaults}
+    for service in _items(document, ("services",)):
+        path = (*service, "circuit_breaker")
+        own[path] = _part(document, path, BreakerEntry) or BreakerEntry()
+    for path, entry in own.items():
+        breaker = merged_breaker(defaults, entry)
+        said = [key for key in ("max_open_for", "open_for") if key in entry.model_fields_set]
+        if said and breaker.open_for_s > breaker.max_open_for_s:
+            open_for, longest = map(format_duration, (breaker.open_for_s, breaker.max_open_for_s))
+            message = f"open_for ({open_for}) is longer than max_open_for ({longest})"
+            yield document.problem((*path, said[0]), message)
+
+
+def _which(document: Document, path: DocumentPath) -> str:
+    """Name an entry and its line: `routes[0] (line 8)`."""
+    if path[-1] == "id":
+        path = path[:-1]
+    return f"{path[-2]}[{path[-1]}] (line {document.place_of(path).line})"
+
+
+def _value(document: Document, path: DocumentPath) -> Any:
+    """Fetch the plain value at a path, None where there is none or it could not be read."""
+    value: Any = document.root
+    for step in path:
+        is_there = isinstance(value, dict) and step in value
+        is_listed = isinstance(value, list) and isinstance(step, int)
+        value = value[step] if is_there or is_listed else None
+    return value
+
+
+def _items(document: Document, path: DocumentPath) -> Iterator[DocumentPath]:
+    """List the paths of what stands in a list or a mapping, nothing where there is neither."""
+    value = _value(document, path)
+    if isinstance(value, dict):
+        yield from ((*path, key) for key in value)
+    elif isinstance(value, list):
+        yield from ((*path, index) for index in range(len(value)))
+
+
+def _part(document: Document, path: DocumentPath, kind: type[E]) -> E | None:
+    """Read one part of the file, None where it is not there or not right."""
+    value = with_url(_value(document, path))
+    if value is None or any(blocked[: len(path)] == path for blocked in document.blocked):
+        return None
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None

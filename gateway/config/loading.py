@@ -1,0 +1,53 @@
+"""From a file to a RoutingConfig, or to everything that is wrong with it.
+
+The steps: YAML with places, the models, the checks between entries, and only when nothing is wrong
+the values of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.config.compiling import compile_routes
+from gateway.config.crosscheck import cross_check, odd_things
+from gateway.config.document import place_in, read_document
+from gateway.config.errors import ConfigError
+from gateway.config.shape import check_shape
+from gateway.core.config import Problem, RoutingConfig
+
+
+def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
+    """Load a routes.yaml; `env` fills in its variables. Reads the file, so it may block.
+
+    Raises ConfigError with all problems, also where the file is missing or is not UTF-8.
+    """
+    file = str(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise ConfigError((Problem(file, 0, 0, "", f"cannot be read: {reason}"),)) from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        readable = raw[: error.start].decode("utf-8-sig")
+        place = place_in(readable, len(readable))
+        problem = Problem(file, place.line, place.column, "", "is not UTF-8")
+        raise ConfigError((problem,)) from error
+    return parse_routes(text, file=file, env=env)
+
+
+def parse_routes(text: str, *, file: str = "routes.yaml", env: Mapping[str, str]) -> RoutingConfig:
+    """Make a RoutingConfig of the text of a routes.yaml; `file` is its name in problems.
+
+    Raises ConfigError with all problems.
+    """
+    document = read_document(text, file=file, env=env)
+    entries, problems = check_shape(document)
+    problems += [*document.problems, *cross_check(document)]
+    if problems or entries is None:
+        raise ConfigError(tuple(problems))
+    warnings = tuple(sorted(odd_things(document, entries)))
+    return replace(compile_routes(entries), warnings=warnings)

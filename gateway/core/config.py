@@ -1,0 +1,55 @@
+"""What routes.yaml says, as frozen values: routes, the services they go to, and what is odd.
+
+`gateway.config` makes them and the rest of the gateway reads them. A change of the file makes a new
+RoutingConfig, which replaces the old one whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.core.model import Instance
+from gateway.core.policy import BreakerPolicy
+from gateway.core.routing import Route
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong or odd in a file; sorts by its place.
+
+    `line` and `column` count from 1; both are 0 where the file as a whole is meant. `key` is the
+    place in the document, as in `routes[1].match.hosts[0]`, empty for the document itself.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig:
+    """How one service is reached: `instances` None means that the registry knows them."""
+
+    name: str
+    instances: tuple[Instance, ...] | None = None
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingConfig:
+    """All of routes.yaml, checked and merged.
+
+    `routes` stand in the order of the file, `services` has exactly those that a route goes to, by
+    name. `warnings` are what a person should look at though the file is valid.
+    """
+
+    routes: tuple[Route, ...]
+    services: Mapping[str, ServiceConfig]
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,12 @@
+"""Everything between a registry and the catalog.
+
+catalog          service -> Snapshot and its freshness; one writer for each service
+source           what a watcher asks: one question, one answer, or a named trouble
+watcher          the task that keeps one service fresh: a dumb loop around core.watch, core.hold
+link             whether the registry as a whole can be reached; one probe for the process
+consul           the one module that knows python-consul2, over httpx
+consul_answers   Consul's JSON -> Instances
+consul_registry  Consul as a Registry: one watcher for each followed service
+static           instances from the configuration as a Registry
+disk             the last Snapshots on disk, for a start while the registry is away
+"""

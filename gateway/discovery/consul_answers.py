@@ -1,0 +1,121 @@
+"""Consul's JSON -> Instances.
+
+The one rule: a bad entry is skipped alone and counted; it never takes its neighbours with it. The
+entries are those of `/v1/health/service/<name>`, asked without `passing`, so that the sick ones are
+in it: a refusal can then say why, and absence can be told from sickness.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from gateway.core.model import Instance, Status
+
+TaggedAddress = Literal["lan", "wan"]
+
+# A name, an IPv4 or an IPv6 address with its zone. What else stood here would end up in a Host
+# field or in a URL.
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_NODE_MAINTENANCE = "_node_maintenance"
+_SERVICE_MAINTENANCE = "_service_maintenance:"
+_MAX_PORT = 65535
+_MAX_WEIGHT = 65535
+
+
+def instances_of(
+    entries: Iterable[Any], *, tagged_address: TaggedAddress | None = None
+) -> tuple[tuple[Instance, ...], int]:
+    """Read the usable entries, sorted by key (Consul's own order is random), and count the others.
+
+    `tagged_address` prefers the address under that tag, of the service first, then of its node.
+    """
+    found: dict[str, Instance] = {}
+    skipped_count = 0
+    for entry in entries:
+        try:
+            instance = _instance(entry, tagged_address)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            skipped_count += 1
+        else:
+            found[instance.key] = instance
+    return tuple(found[key] for key in sorted(found)), skipped_count
+
+
+def _instance(entry: Any, tagged_address: TaggedAddress | None) -> Instance:
+    """Read one entry. Raises one of the errors named above for whatever is wrong with it."""
+    service: Mapping[str, Any] = entry["Service"]
+    checks: Iterable[Mapping[str, Any]] = entry["Checks"] or ()
+    host, port = _address(entry["Node"], service, tagged_address)
+    # Ids are unique on one agent only.
+    identity = f"{entry['Node']['Node']}/{service['ID']}"
+    meta: Mapping[str, str] = service.get("Meta") or {}
+    status = _status(checks)
+    return Instance(
+        key=f"{identity}/{host}:{port}",
+        id=identity,
+        host=host,
+        port=port,
+        scheme=_scheme(meta.get("scheme")),
+        weight=_weight(service.get("Weights") or {}, meta, status),
+        status=status,
+        tags=tuple(str(tag) for tag in service.get("Tags") or ()),
+        meta=tuple(sorted((str(name), str(value)) for name, value in meta.items())),
+        zone=meta.get("zone") or None,
+    )
+
+
+def _address(
+    node: Mapping[str, Any], service: Mapping[str, Any], tagged_address: TaggedAddress | None
+) -> tuple[str, int]:
+    host, port = service.get("Address") or node["Address"], service["Port"]
+    if tagged_address is not None:
+        tagged = (service.get("TaggedAddresses") or {}).get(tagged_address)
+        if tagged:
+            host, port = tagged["Address"], tagged["Port"]
+        else:
+            host = (node.get("TaggedAddresses") or {}).get(tagged_address) or host
+    host = host.removeprefix("[").removesuffix("]")
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"not an address: {host!r}")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MAX_PORT:
+        raise ValueError(f"not a port: {port!r}")
+    return host, port
+
+
+def _status(checks: Iterable[Mapping[str, Any]]) -> Status:
+    """Sum up the checks of an instance and of its node: the worst one counts.
+
+    Maintenance is a critical check with a reserved id (Consul, "Agent HTTP API", maintenance mode).
+    """
+    worst = Status.PASSING
+    for check in checks:
+        status, check_id = check["Status"], str(check["CheckID"])
+        if status == "critical":
+            if check_id == _NODE_MAINTENANCE or check_id.startswith(_SERVICE_MAINTENANCE):
+                return Status.MAINTENANCE
+            worst = Status.CRITICAL
+        elif status == "warning" and worst is Status.PASSING:
+            worst = Status.WARNING
+    return worst
+
+
+def _scheme(wanted: str | None) -> str:
+    """Take https where the meta says so; other protocols than HTTP are not ours to speak."""
+    return "https" if wanted == "https" else "http"
+
+
+def _weight(weights: Mapping[str, int], meta: Mapping[str, str], status: Status) -> int:
+    """Choose the weight that holds for the status.
+
+    The meta key `weight` stands for Weights.Passing where a registration has no way to set that.
+    A warning weight may be 0: no traffic while something else serves.
+    """
+    if status is Status.WARNING:
+        return max(0, min(_MAX_WEIGHT, int(weights.get("Warning", 1))))
+    passing = int(weights.get("Passing", 1))
+    stated = meta.get("weight", "")
+    if passing == 1 and stated.isascii() and stated.isdigit():
+        passing = int(stated)
+    return max(1, min(_MAX_WEIGHT, passing))

@@ -1,0 +1,212 @@
+"""The last Snapshots on disk, for a start while the registry is away.
+
+The one rule: a file is either whole, of this version, of this datacenter and young enough, or it is
+not used at all. It is written anew and renamed over the old one, readable by its owner only, and
+holds neither tokens nor indexes: an index from an earlier run means nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway.core.model import Instance, Snapshot, Status
+from gateway.discovery import static
+from gateway.discovery.catalog import Catalog, Entry
+
+_log = structlog.get_logger()
+
+NAME = "disk"
+_VERSION = 1
+_WORDS = ("key", "id", "host", "scheme")
+_NUMBERS = ("port", "weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskPolicy:
+    """When the file is written, and how old it may be.
+
+    `settle_s` after a change, so that many changes make one write; and at least every `rewrite_s`,
+    so that a file of a quiet fleet does not look old.
+    """
+
+    settle_s: float = 1.0
+    rewrite_s: float = 600.0
+    max_age_s: float = 24 * 3600.0
+
+
+class SnapshotStore:
+    """Keeps the catalog in one JSON file: {v, dc, services: {name: {at, instances}}}.
+
+    `at` is the wall-clock time (seconds since the epoch) at which the registry confirmed the
+    service; it survives restarts without a registry, so nothing gets younger by being read and
+    written again. `wall_clock` gives that time, `clock` is monotonic and the catalog's own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        datacenter: str | None,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        policy: DiskPolicy | None = None,
+    ) -> None:
+        self._path = path
+        self._datacenter = datacenter
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._policy = policy or DiskPolicy()
+        self._confirmed_at: dict[str, float] = {}
+        self._can_write = True
+
+    def load(self) -> tuple[Snapshot, ...]:
+        """Read what an earlier run left, with source "disk"; nothing when it cannot be used.
+
+        Blocks for as long as the file takes to read. Why a file is refused is logged.
+        """
+        try:
+            document = json.loads(self._path.read_bytes())
+            reason = self._why_not(document)
+            loaded = () if reason else self._snapshots(document["services"])
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            reason, loaded = f"not readable: {error.strerror}", ()
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            reason, loaded = "torn", ()
+        if reason:
+            _log.warning("snapshot_refused", path=str(self._path), reason=reason)
+        else:
+            _log.info("snapshot_loaded", path=str(self._path), services=len(loaded))
+        return loaded
+
+    async def run(self, catalog: Catalog) -> None:
+        """Write the file soon after each change, and once more when cancelled."""
+        has_changed = asyncio.Event()
+        catalog.subscribe(lambda _: has_changed.set())
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[None] | None = None
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._policy.rewrite_s):
+                        await has_changed.wait()
+                except TimeoutError:
+                    pass  # nothing changed, but what is known was confirmed in the meantime
+                else:
+                    await asyncio.sleep(self._policy.settle_s)
+                has_changed.clear()
+                writing = loop.run_in_executor(None, self.save, dict(catalog.entries()))
+                await asyncio.shield(writing)
+        finally:
+            if writing is not None:
+                await asyncio.wait([writing])  # or it might rename its older file over the last one
+            self.save(catalog.entries())
+
+    def save(self, entries: Mapping[str, Entry]) -> None:
+        """Write the file now. Blocks; a failure is logged, once until it works again."""
+        try:
+            _replace_file(self._path, self._document(entries))
+        except OSError as error:
+            if self._can_write:
+                _log.warning("snapshot_not_written", path=str(self._path), reason=str(error))
+            self._can_write = False
+        else:
+            self._can_write = True
+
+    def _document(self, entries: Mapping[str, Entry]) -> bytes:
+        # Service by service: the encoder lets no other thread run, and requests are being served.
+        services = ",".join(
+            f"{json.dumps(service)}:{json.dumps(_kept(at, entry.snapshot), separators=(',', ':'))}"
+            for service, entry in sorted(entries.items())
+            if entry.snapshot.source != static.NAME and (at := self._confirmed(entry)) is not None
+        )
+        datacenter = json.dumps(self._datacenter)
+        return f'{{"v":{_VERSION},"dc":{datacenter},"services":{{{services}}}}}'.encode()
+
+    def _confirmed(self, entry: Entry) -> float | None:
+        """Tell at which wall-clock time the registry confirmed an entry, None for never."""
+        age_s = entry.age_s(self._clock())
+        if age_s is None:
+            return self._confirmed_at.get(entry.snapshot.service)
+        return self._wall_clock() - age_s
+
+    def _why_not(self, document: Any) -> str | None:
+        if document["v"] != _VERSION:
+            return "other version"
+        if document["dc"] != self._datacenter:
+            return "other datacenter"
+        ages_s = [self._wall_clock() - service["at"] for service in document["services"].values()]
+        if ages_s and min(ages_s) > self._policy.max_age_s:
+            return "too old"
+        return None
+
+    def _snapshots(self, services: Mapping[str, Any]) -> tuple[Snapshot, ...]:
+        oldest = self._wall_clock() - self._policy.max_age_s
+        young = {name: kept for name, kept in services.items() if kept["at"] >= oldest}
+        loaded = tuple(
+            Snapshot(
+                service=name,
+                instances=tuple(_read(item) for item in kept["instances"]),
+                source=NAME,
+            )
+            for name, kept in young.items()
+        )
+        self._confirmed_at = {name: float(kept["at"]) for name, kept in young.items()}
+        return loaded
+
+
+def _kept(at: float, snapshot: Snapshot) -> dict[str, Any]:
+    return {"at": at, "instances": [_written(instance) for instance in snapshot.instances]}
+
+
+def _written(instance: Instance) -> dict[str, Any]:
+    return {
+        "key": instance.key,
+        "id": instance.id,
+        "host": instance.host,
+        "port": instance.port,
+        "scheme": instance.scheme,
+        "weight": instance.weight,
+        "status": instance.status.value,
+        "tags": instance.tags,
+        "meta": instance.meta,
+        "zone": instance.zone,
+    }
+
+
+def _read(kept: Mapping[str, Any]) -> Instance:
+    """Make an Instance again. Raises KeyError, TypeError or ValueError for anything else."""
+    fields = dict(kept)
+    if not all(isinstance(kept[name], str) for name in _WORDS):
+        raise TypeError("not a word")
+    if not all(isinstance(kept[name], int) for name in _NUMBERS):
+        raise TypeError("not a number")
+    fields["status"] = Status(kept["status"])
+    fields["tags"] = tuple(kept["tags"])
+    fields["meta"] = tuple((name, value) for name, value in kept["meta"])
+    return Instance(**fields)
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

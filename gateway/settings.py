@@ -1,0 +1,394 @@
+"""The install configuration: where the gateway listens, which registry it asks, and its limits.
+
+Every setting is a `GATEWAY_…` variable of the environment; options of the command line win over it.
+For Consul the variables of Consul's own tools are honoured too, and lose against ours. What is
+routed where is not here but in routes.yaml.
+
+The one rule: a value that cannot be used stops the start, with the name of its variable, and all
+such values are told at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway.core.addresses import (
+    ListenAddress,
+    consul_url,
+    parse_listen_address,
+    parse_networks,
+)
+from gateway.core.units import Kind, parse_duration, parse_size
+
+_PREFIX = "GATEWAY_"
+_SHORTEST_CONSUL_WAIT_S = 1.0
+_LONGEST_CONSUL_WAIT_S = 600.0
+# What Kubernetes sets in each container for a Service that is called "gateway" or "gateway-…".
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT\w*)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; `problems` has one line for each, the variable's name first."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def _listen_address(value: object) -> object:
+    return parse_listen_address(value) if isinstance(value, str) else value
+
+
+def _listen_address_or_off(value: object) -> object:
+    return None if value == "off" else _listen_address(value)
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _some_duration(value: object) -> object:
+    duration_s = _duration(value)
+    if duration_s == 0:
+        raise ValueError(f"{value!r} is no time at all; write 250ms, 5s or 1m")
+    return duration_s
+
+
+def _consul_wait(value: object) -> object:
+    wait_s = _duration(value)
+    if (
+        isinstance(wait_s, float)
+        and not _SHORTEST_CONSUL_WAIT_S <= wait_s <= _LONGEST_CONSUL_WAIT_S
+    ):
+        raise ValueError(f"{value!r} is out of range; write 1s to 10m")
+    return wait_s
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _directory_or_off(value: object) -> object:
+    return None if value == "off" else _file(value)
+
+
+def _file(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _existing_file(value: object) -> object:
+    path = _file(value)
+    if isinstance(path, Path) and not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}")
+    return path
+
+
+def _access_log(value: object) -> object:
+    if isinstance(value, str) and value.lower() in {"true", "false", "yes", "no", "1", "0"}:
+        raise ValueError(f"{value!r} is not known; write on, off or the path of a file")
+    return value if value in {"on", "off"} else _file(value)
+
+
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
+
+
+def _consul_address(value: object) -> object:
+    return consul_url(value) if isinstance(value, str) else value
+
+
+Address = Annotated[ListenAddress, NoDecode, BeforeValidator(_listen_address), Kind("`host:port`")]
+AddressOrOff = Annotated[
+    ListenAddress | None,
+    NoDecode,
+    BeforeValidator(_listen_address_or_off),
+    Kind("`host:port` or `off`"),
+]
+Duration = Annotated[float, BeforeValidator(_duration), Kind("duration")]
+SomeDuration = Annotated[float, BeforeValidator(_some_duration), Kind("duration")]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=1), Kind("size")]
+Count = Annotated[int, Field(ge=1), Kind("number")]
+FilePath = Annotated[Path, BeforeValidator(_file), Kind("path")]
+ExistingFile = Annotated[Path | None, BeforeValidator(_existing_file), Kind("path")]
+Directory = Annotated[Path | None, BeforeValidator(_directory_or_off), Kind("path or `off`")]
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    NoDecode,
+    BeforeValidator(_networks),
+    Kind("networks, with commas between"),
+]
+
+
+def variable_of(field: str) -> str:
+    """Name the variable of a setting: its field without the unit, in capitals."""
+    return _PREFIX + field.removesuffix("_s").removesuffix("_bytes").upper()
+
+
+def default_state_dir(env: Mapping[str, str]) -> Path | None:
+    """Find where programs keep state (XDG Base Directory); None where there is no home either.
+
+    A relative XDG_STATE_HOME is ignored, as that specification says.
+    """
+    named = env.get("XDG_STATE_HOME", "")
+    try:
+        base = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:  # a numeric user without a home, as containers have
+        return None
+    return base / "gateway"
+
+
+class Settings(BaseSettings):
+    """All settings, read once at the start.
+
+    `None` means off, or not given. Secrets do not show in its repr.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        alias_generator=variable_of,
+        hide_input_in_errors=True,
+    )
+
+    config: FilePath = Field(default=Path("routes.yaml"), description="The file with the routes.")
+    bind: Address = Field(
+        default=ListenAddress("127.0.0.1", 8080),
+        description="Where clients are listened for; IPv6 in brackets, port 0 for any free one.",
+    )
+    admin: AddressOrOff = Field(
+        default=ListenAddress("127.0.0.1", 9901),
+        description="Where health and the admin API are; keep it away from clients.",
+    )
+    registry: Annotated[
+        Literal["consul", "static"], BeforeValidator(_lower), Kind("`consul` or `static`")
+    ] = Field(
+        default="consul",
+        description="Who knows the instances of a service that names no `servers` in routes.yaml.",
+    )
+
+    consul_address: Annotated[str, BeforeValidator(_consul_address), Kind("address")] = Field(
+        default="http://127.0.0.1:8500",
+        description="`host:port`, `http://…`, `https://…` or `unix:///path`; best the local agent.",
+    )
+    consul_token: Annotated[SecretStr | None, Kind("text")] = Field(
+        default=None, description="The ACL token."
+    )
+    consul_token_file: Annotated[FilePath | None, Kind("path")] = Field(
+        default=None,
+        description="A file with the ACL token, read again for each request, so that a token can "
+        "be changed; it wins over the token.",
+    )
+    consul_datacenter: Annotated[str | None, Kind("name")] = Field(
+        default=None, description="Left out, that of the agent."
+    )
+    consul_cacert: ExistingFile = Field(
+        default=None, description="Who signed Consul's certificate, if not a public authority."
+    )
+    consul_client_cert: ExistingFile = Field(
+        default=None, description="Our certificate, where Consul asks for one."
+    )
+    consul_client_key: ExistingFile = Field(default=None, description="The key that belongs to it.")
+    consul_verify: Annotated[bool, Kind("`true` or `false`")] = Field(
+        default=True, description="Whether Consul's certificate is checked; false is for trials."
+    )
+    consul_wait_s: Annotated[float, BeforeValidator(_consul_wait), Kind("duration")] = Field(
+        default=30.0,
+        description="How long a blocking query may wait, 1s to 10m; shorter finds a dead "
+        "connection sooner, longer asks less often.",
+    )
+    consul_consistency: Annotated[
+        Literal["default", "stale", "consistent"],
+        BeforeValidator(_lower),
+        Kind("`default`, `stale` or `consistent`"),
+    ] = Field(
+        default="default",
+        description="Which server may answer; `stale` spares the leader of a large fleet.",
+    )
+
+    state_dir: Directory = Field(
+        default_factory=lambda: default_state_dir(os.environ),
+        description="Where the last known instances are kept for a start without the registry. "
+        "Unless given: `$XDG_STATE_HOME/gateway` or `~/.local/state/gateway`.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Whose X-Forwarded headers are believed, as in `10.0.0.0/8, ::1`.",
+    )
+
+    access_log: Annotated[
+        Literal["on", "off"] | Path, BeforeValidator(_access_log), Kind("`on`, `off` or a path")
+    ] = Field(default="on", description="One line for each request: beside the log, or in a file.")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(_lower),
+        Kind("`debug`, `info`, `warning` or `error`"),
+    ] = Field(default="info", description="What is logged at least.")
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        BeforeValidator(_lower),
+        Kind("`auto`, `json` or `text`"),
+    ] = Field(default="auto", description="`auto` is text on a terminal and JSON elsewhere.")
+
+    drain_delay_s: Duration = Field(
+        default=0.0,
+        description="On SIGTERM, how long to go on accepting while not ready: as long as it takes "
+        "those in front to notice.",
+    )
+    drain_timeout_s: Duration = Field(
+        default=30.0, description="How long what is in hand may take to finish after that."
+    )
+    keepalive_timeout_s: SomeDuration = Field(
+        default=75.0, description="How long a client's connection may stay without a request."
+    )
+    client_head_timeout_s: SomeDuration = Field(
+        default=10.0, description="From the first byte of a request to the end of its headers."
+    )
+    client_body_timeout_s: SomeDuration = Field(
+        default=60.0, description="Between two pieces of a request body."
+    )
+    max_request_line_bytes: Size = Field(
+        default=8 * 1024, description="Longer request lines get 414."
+    )
+    max_header_size_bytes: Size = Field(
+        default=64 * 1024, description="Larger headers, all fields together, get 431."
+    )
+    max_header_fields: Count = Field(default=100, description="More header fields get 431.")
+    max_connections: Count = Field(
+        default=10_000,
+        description="Clients' connections at once; keep the limit of open files above twice that.",
+    )
+
+    @property
+    def snapshot_file(self) -> Path | None:
+        """The file with the last known instances, None where none is kept."""
+        return self.state_dir / "snapshots.json" if self.state_dir is not None else None
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.consul_client_cert is None) != (self.consul_client_key is None):
+            pair = "GATEWAY_CONSUL_CLIENT_CERT and GATEWAY_CONSUL_CLIENT_KEY"
+            raise ValueError(f"{pair} go together; one is missing")
+        return self
+
+
+# What Consul's own tools read (https://developer.hashicorp.com/consul/commands); they have none for
+# the datacenter. CONSUL_HTTP_SSL is no setting of its own, it changes the scheme of the address.
+CONSUL_VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "GATEWAY_CONSUL_ADDRESS": "CONSUL_HTTP_ADDR",
+        "GATEWAY_CONSUL_TOKEN": "CONSUL_HTTP_TOKEN",
+        "GATEWAY_CONSUL_TOKEN_FILE": "CONSUL_HTTP_TOKEN_FILE",
+        "GATEWAY_CONSUL_CACERT": "CONSUL_CACERT",
+        "GATEWAY_CONSUL_CLIENT_CERT": "CONSUL_CLIENT_CERT",
+        "GATEWAY_CONSUL_CLIENT_KEY": "CONSUL_CLIENT_KEY",
+        "GATEWAY_CONSUL_VERIFY": "CONSUL_HTTP_SSL_VERIFY",
+    }
+)
+_TOKENS = frozenset({"GATEWAY_CONSUL_TOKEN", "GATEWAY_CONSUL_TOKEN_FILE"})
+_SWITCHES = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+
+
+def load_settings(overrides: Mapping[str, object]) -> Settings:
+    """Read the environment; `overrides` are options by name of the field, None is not given.
+
+    Raises SettingsError with all that is wrong.
+    """
+    env = {name.upper(): value for name, value in os.environ.items() if value}
+    options: dict[str, Any] = {
+        variable_of(name): value for name, value in overrides.items() if value is not None
+    }
+    problems = [*_misspelt(env), *_wrong_switches(env)]
+    consul = _of_consul_tools(env, options.keys() | env.keys())
+    try:
+        settings = Settings(**consul, **options)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += [_problem(detail, options.keys(), env.keys()) for detail in details]
+        raise SettingsError(tuple(problems)) from error
+    if problems:
+        raise SettingsError(tuple(problems))
+    return settings
+
+
+def _of_consul_tools(env: Mapping[str, str], taken: AbstractSet[str]) -> dict[str, Any]:
+    """Read the variables of Consul's tools, but for those that ours say something about."""
+    ours = taken | _TOKENS if taken & _TOKENS else taken
+    found: dict[str, Any] = {
+        variable: env[theirs]
+        for variable, theirs in CONSUL_VARIABLES.items()
+        if variable not in ours and theirs in env
+    }
+    wants_tls = _SWITCHES.get(env.get("CONSUL_HTTP_SSL", "").lower(), False)
+    if wants_tls and "GATEWAY_CONSUL_ADDRESS" not in ours:
+        # Where both are set, the tools never go back to http (hashicorp/consul, api/api.go).
+        address = found.get("GATEWAY_CONSUL_ADDRESS", "127.0.0.1:8500")
+        scheme, _, rest = address.rpartition("://")
+        if scheme in {"", "http"}:
+            found["GATEWAY_CONSUL_ADDRESS"] = f"https://{rest}"
+    return found
+
+
+def _wrong_switches(env: Mapping[str, str]) -> Iterator[str]:
+    value = env.get("CONSUL_HTTP_SSL", "true")
+    if value.lower() not in _SWITCHES:
+        yield f"CONSUL_HTTP_SSL: {value!r} is not true or false"
+
+
+def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
+    """Find variables that are nearly ours.
+
+    Others with our prefix are left alone: whoever calls a program or a Kubernetes Service "gateway"
+    gets some that we know nothing of.
+    """
+    known = {variable_of(field).removeprefix(_PREFIX) for field in Settings.model_fields}
+    for variable in sorted(env):
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or name in known or _SERVICE_LINK.search(variable):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near:
+            yield f"{variable}: is not known; did you mean {_PREFIX}{near[0]}?"
+
+
+def _problem(detail: ErrorDetails, options: AbstractSet[str], env: AbstractSet[str]) -> str:
+    """Say what is wrong with a value, by the name under which it was given."""
+    words = _MESSAGES.get(detail["type"])
+    message = words(detail) if words is not None else detail["msg"]
+    if not detail["loc"]:
+        return message
+    variable = str(detail["loc"][0])
+    if variable in options:
+        name = "--" + variable.removeprefix(_PREFIX).lower().replace("_", "-")
+    else:
+        name = variable if variable in env else CONSUL_VARIABLES[variable]
+    return f"{name}: {message}"
+
+
+_MESSAGES: Mapping[str, Callable[[ErrorDetails], str]] = MappingProxyType(
+    {
+        "value_error": lambda detail: str(detail["ctx"]["error"]),
+        "bool_parsing": lambda detail: f"{detail['input']!r} is not true or false",
+        "int_parsing": lambda detail: f"{detail['input']!r} is not a whole number",
+        "greater_than_equal": lambda detail: f"must be {detail['ctx']['ge']} or more",
+        "literal_error": lambda detail: (
+            f"{detail['input']!r} is not known; write {detail['ctx']['expected']}"
+        ),
+    }
+)

@@ -1,0 +1,59 @@
+"""The rule that keeps a payment from being made twice, case by case."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from gateway.core.failover import may_send_again
+from gateway.core.failure import VERDICTS, Again, Failure
+
+BOOLS = (False, True)
+
+
+@pytest.mark.parametrize("again", Again)
+@pytest.mark.parametrize("body_is_kept", BOOLS)
+def test_a_post_of_which_a_byte_may_have_left_is_never_sent_again(
+    again: Again, *, body_is_kept: bool
+) -> None:
+    """RFC 9110 §9.2.2: what was sent may have been acted on, whatever came back."""
+    assert not may_send_again(
+        again, anything_sent=True, is_idempotent=False, body_is_kept=body_is_kept
+    )
+
+
+@pytest.mark.parametrize("again", [Again.ALWAYS, Again.IF_ALLOWED])
+def test_a_post_of_which_nothing_left_goes_to_the_next_one(again: Again) -> None:
+    assert may_send_again(again, anything_sent=False, is_idempotent=False, body_is_kept=True)
+
+
+@pytest.mark.parametrize("again", [Again.ALWAYS, Again.IF_ALLOWED])
+@pytest.mark.parametrize("anything_sent", BOOLS)
+def test_a_get_goes_to_the_next_one_whatever_was_sent(again: Again, *, anything_sent: bool) -> None:
+    assert may_send_again(again, anything_sent=anything_sent, is_idempotent=True, body_is_kept=True)
+
+
+@pytest.mark.parametrize("again", Again)
+@pytest.mark.parametrize(("anything_sent", "is_idempotent"), [*product(BOOLS, BOOLS)])
+def test_a_body_that_was_let_go_cannot_be_sent_again(
+    again: Again, *, anything_sent: bool, is_idempotent: bool
+) -> None:
+    assert not may_send_again(
+        again, anything_sent=anything_sent, is_idempotent=is_idempotent, body_is_kept=False
+    )
+
+
+@pytest.mark.parametrize(
+    "failure", [one for one in Failure if VERDICTS[one].again is Again.NEVER], ids=lambda f: f.value
+)
+@pytest.mark.parametrize(("anything_sent", "is_idempotent"), [*product(BOOLS, BOOLS)])
+def test_some_failures_are_final_for_every_request(
+    failure: Failure, *, anything_sent: bool, is_idempotent: bool
+) -> None:
+    assert not may_send_again(
+        VERDICTS[failure].again,
+        anything_sent=anything_sent,
+        is_idempotent=is_idempotent,
+        body_is_kept=True,
+    )
