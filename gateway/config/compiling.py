@@ -17,7 +17,7 @@ from gateway.config.models import (
     MatchEntry,
     RouteEntry,
     RoutesFile,
-    ServerEntry,
+    InstanceEntry,
     ServiceEntry,
 )
 from gateway.core.config import RoutingConfig, ServiceConfig
@@ -46,7 +46,7 @@ def compile_match(entry: MatchEntry) -> RouteMatch:
     )
 
 
-def compile_instance(entry: ServerEntry) -> Instance:
+def compile_instance(entry: InstanceEntry) -> Instance:
     """Make the instance that a configured URL stands for; its address is its identity."""
     url = entry.url
     unnamed = Instance(key="", id="", host=url.host, port=url.port)

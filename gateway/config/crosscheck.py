@@ -26,7 +26,7 @@ from gateway.config.models import (
     Entry,
     MatchEntry,
     RoutesFile,
-    ServerEntry,
+    InstanceEntry,
     with_url,
 )
 from gateway.core.config import Problem
@@ -90,7 +90,7 @@ def _duplicate_servers(document: Document) -> Iterator[Problem]:
     for service in _items(document, ("services",)):
         first: dict[str, DocumentPath] = {}
         for path in _items(document, (*service, "servers")):
-            entry = _part(document, path, ServerEntry)
+            entry = _part(document, path, InstanceEntry)
             key = compile_instance(entry).id if entry is not None else ""
             if entry is not None and first.setdefault(key, path) != path:
                 message = f"{key} is {_which(document, first[key])} too; give it more weight there"

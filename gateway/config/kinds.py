@@ -31,7 +31,7 @@ class KindError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class ServerUrl:
+class InstanceUrl:
     """Where a configured instance listens: scheme, host without brackets, port."""
 
     scheme: str
@@ -159,7 +159,7 @@ def _added_prefix(value: object) -> bytes:
     return prefix
 
 
-def _server_url(value: object) -> ServerUrl:
+def _instance_url(value: object) -> InstanceUrl:
     if not isinstance(value, str) or _SPACE.search(value):
         raise KindError(f"{value!r} is not a URL; write http://127.0.0.1:9001")
     try:
@@ -175,7 +175,7 @@ def _server_url(value: object) -> ServerUrl:
         raise KindError(f"only scheme, host and port can stand here; write {advice}")
     if not _can_be_dialled(parts.hostname) or port == 0:
         raise KindError(f"{value!r} has no valid host and port; write http://127.0.0.1:9001")
-    return ServerUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+    return InstanceUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
 
 
 def _can_be_dialled(host: str | None) -> TypeGuard[str]:
@@ -209,7 +209,7 @@ Method = Annotated[bytes, BeforeValidator(_method), Kind("method"), _texts(f"^{_
 HostPattern = Annotated[str, BeforeValidator(_host_pattern), Kind("host"), _texts(r"^[^/:]+$")]
 RoutePath = Annotated[bytes, BeforeValidator(_path), Kind("path"), _texts("^/")]
 AddedPrefix = Annotated[bytes, BeforeValidator(_added_prefix), Kind("path"), _texts("^/")]
-Url = Annotated[ServerUrl, BeforeValidator(_server_url), Kind("URL"), _texts("^https?://")]
+Url = Annotated[InstanceUrl, BeforeValidator(_instance_url), Kind("URL"), _texts("^https?://")]
 
 
 def _not_empty(values: tuple[object, ...]) -> tuple[object, ...]:

@@ -138,7 +138,7 @@ def with_url(value: object) -> object:
     return {"url": value} if isinstance(value, str) else value
 
 
-class ServerEntry(Entry):
+class InstanceEntry(Entry):
     """One configured instance; a bare URL is short for `{url: …}`."""
 
     url: Url = Field(description="Scheme, host and port; 80 or 443 where it names no port.")
@@ -151,7 +151,7 @@ class ServiceEntry(Entry):
     """What differs from the defaults for one service."""
 
     servers: Annotated[
-        tuple[Annotated[ServerEntry, BeforeValidator(with_url)], ...] | None,
+        tuple[Annotated[InstanceEntry, BeforeValidator(with_url)], ...] | None,
         _LISTED,
         NOT_EMPTY,
         Kind("list of URLs or servers"),
@@ -272,7 +272,7 @@ PLACES: Mapping[str, type[Entry]] = MappingProxyType(
         "routes[]": RouteEntry,
         "routes[].match": MatchEntry,
         "services.NAME": ServiceEntry,
-        "services.NAME.servers[]": ServerEntry,
+        "services.NAME.servers[]": InstanceEntry,
         "defaults": DefaultsEntry,
         "timeouts": TimeoutsEntry,
         "retry": RetryEntry,

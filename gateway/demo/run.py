@@ -111,31 +111,36 @@ def _routes(samples: Sequence[Sample], *, with_servers: bool) -> str:
 
 
 def _introduction(settings: Settings, samples: Sequence[Sample]) -> str:
-    gateway, admin = f"http://{settings.bind}", f"http://{settings.admin}"
-    instances = "\n".join(
+    """Say what runs where, and what to try."""
+    instances = [
         f"  {one.service:<14} {one.name:<8} http://127.0.0.1:{one.port:<6} pid {one.pid}"
         for one in samples
+    ]
+    consul = [f"Consul is on {settings.consul_address}", ""]
+    routes = [f"  {line}" for line in settings.config.read_text().splitlines()]
+    return "\n".join(
+        [
+            *("", "Three sample instances:", *instances, ""),
+            *(consul if settings.registry == "consul" else ()),
+            *(f"{settings.config}:", *routes, ""),
+            *("Try, in another terminal:", "", *_tries(settings, samples), ""),
+            *("Ctrl-C ends it all.", ""),
+        ]
     )
-    consul = f"\nConsul is on {settings.consul_address}.\n" if settings.registry == "consul" else ""
-    routes = settings.config.read_text().replace("\n", "\n  ").rstrip()
-    return f"""
-Three sample instances:
-{instances}
-{consul}
-{settings.config}:
-  {routes}
 
-Try, in another terminal:
 
-  curl {gateway}/api/users/42              # a route: one of two instances answers
-  curl -d '{{"n": 1}}' {gateway}/api/orders  # another one
-  curl -N {gateway}/api/users/events       # server-sent events, as they come
-  curl -i {gateway}/nowhere                # a refusal, with its reason
-  kill {samples[0].pid}                    # one instance dies; ask again: the other one answers
-  curl {admin}/health                      # how things are
-
-Ctrl-C ends it all.
-"""
+def _tries(settings: Settings, samples: Sequence[Sample]) -> list[str]:
+    gateway, admin = f"http://{settings.bind}", f"http://{settings.admin}"
+    tries = (
+        (f"curl {gateway}/api/users/42", "a route: one of two instances answers"),
+        (f"curl -d '{{}}' {gateway}/api/orders", "another one"),
+        (f"curl -N {gateway}/api/users/events", "server-sent events, as they come"),
+        (f"curl -i {gateway}/nowhere", "a refusal, with its reason"),
+        (f"kill {samples[0].pid}", "one instance dies; ask again: the other one answers"),
+        (f"curl {admin}/health", "how things are"),
+    )
+    width = max(len(command) for command, _ in tries)
+    return [f"  {command:<{width}}  # {meaning}" for command, meaning in tries]
 
 
 @contextmanager

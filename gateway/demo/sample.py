@@ -68,6 +68,8 @@ async def _ticks(name: str) -> AsyncIterator[str]:
 
 async def _serve(service: str, name: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio does it only where it made the socket; without it a body comes 40 ms after its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = uvicorn.Server(
         uvicorn.Config(
             create_sample(service, name),

@@ -131,7 +131,11 @@ class ClientConnection(asyncio.Protocol):
         """Read what the client sent."""
         if self._is_lingering:
             return
-        wrong = self._reader.feed(data)
+        try:
+            wrong = self._reader.feed(data)
+        except Exception:
+            self.break_down(self._clock())
+            raise
         if wrong is not None:
             self._refuse(*wrong)
         if self._out:
@@ -183,6 +187,13 @@ class ClientConnection(asyncio.Protocol):
             self.flush()
         else:
             self._transport.close()
+
+    def break_down(self, now_s: float) -> None:
+        """End because of a mistake of ours; whoever caught the error lets it surface."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.break_down(now_s)
+        self._transport.abort()
 
     # --- The reader tells ------------------------------------------------------------------------
 

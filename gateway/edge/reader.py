@@ -92,6 +92,10 @@ class RequestReader:
             # The offer to upgrade is not taken (RFC 9110 §7.8): what follows is another request.
             self._parser = httptools.HttpRequestParser(self)
             return self.feed(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if self._wrong is None and error.__context__ is not None:
+                raise error.__context__ from None  # a mistake of ours, not the client's
+            return self._wrong
         except httptools.HttpParserError as error:
             return self._wrong or (Failure.BAD_REQUEST, str(error))
         if not self._is_in_body and not self._ended_head:

@@ -1,0 +1,266 @@
+"""Which fields of a request reach the instance, and under whose name."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.headers import (
+    FramingError,
+    client_address,
+    is_token,
+    is_valid_host,
+    parse_length,
+    request_lines,
+    trailer_fields,
+)
+from gateway.core.message import Fields, Peer, Request
+
+VIA = b"Via: 1.1 gateway\r\n"
+STRANGER = Peer(b"203.0.113.9", b"https", is_trusted=False)
+BALANCER = Peer(b"10.0.0.2", b"http", is_trusted=True)
+SOCKET = Peer(b"", b"http", is_trusted=True)
+OURS = [
+    (b"X-Forwarded-For", b"203.0.113.9"),
+    (b"X-Forwarded-Proto", b"https"),
+    (b"X-Forwarded-Host", b"api.example.com"),
+    (b"X-Request-Id", b"id-1"),
+    (b"Via", b"1.1 gateway"),
+]
+
+
+def sent(fields: Fields, *, peer: Peer = STRANGER) -> Fields:
+    """Tell what the instance gets for these fields, in order."""
+    request = Request(b"GET", b"/", query=b"", fields=fields, host=b"api.example.com")
+    request.peer = peer
+    request.request_id = b"id-1"
+    lines = request_lines(request, VIA)
+    assert lines.endswith(b"\r\n")
+    pairs = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+    return [(name, value) for name, _, value in pairs]
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    return [value for one, value in fields if one.lower() == name]
+
+
+# --- What crosses --------------------------------------------------------------------------------
+
+
+def test_end_to_end_fields_keep_their_order_case_and_duplicates() -> None:
+    fields = [
+        (b"accept", b"text/html"),
+        (b"X-Tag", b"b"),
+        (b"ACCEPT", b"*/*;q=0.1"),
+        (b"x-tag", b"a"),
+        (b"X-Tag", b"b"),
+        (b"X-Empty", b""),
+        (b"X-Latin", b"caf\xe9"),
+    ]
+
+    assert [*fields, *OURS] == sent(fields)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Authorization", b"Cookie", b"Proxy-Authenticate", b"Proxy-Authorization"),
+        *(b"traceparent", b"tracestate", b"Expect", b"Trailer", b"Max-Forwards"),
+        *(b"Accept-Encoding", b"User-Agent", b"Content-Type", b"Origin", b"Range"),
+    ],
+)
+def test_fields_that_are_none_of_our_business_are_untouched(name: bytes) -> None:
+    assert (name, b"some Value, other") in sent([(name, b"some Value, other")])
+
+
+def test_the_via_of_those_before_us_stays_in_front_of_ours() -> None:
+    assert [b"1.0 fred", b"1.1 gateway"] == values(sent([(b"Via", b"1.0 fred")]), b"via")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"Connection", b"close"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"Proxy-Connection", b"keep-alive"),
+        (b"TE", b"gzip"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Upgrade", b"h2c"),
+        (b"Host", b"evil.example"),
+        (b"Content-Length", b"5"),
+    ],
+    ids=lambda field: field[0].decode(),
+)
+def test_hop_by_hop_fields_and_what_we_write_anew_stop_here(field: tuple[bytes, bytes]) -> None:
+    name, value = field
+
+    for spelling in (name, name.lower(), name.upper()):
+        assert sent([(spelling, value)]) == OURS
+
+
+def test_what_connection_names_stops_here_wherever_it_stands() -> None:
+    fields = [
+        (b"X-Before", b"1"),
+        (b"Connection", b"close, X-BEFORE"),
+        (b"CONNECTION", b"\tx-after ,,HTTP2-Settings"),
+        (b"x-after", b"2"),
+        (b"X-After", b"3"),
+        (b"HTTP2-Settings", b"AAMAAABkAAQ"),
+        (b"X-Kept", b"4"),
+    ]
+
+    assert [(b"X-Kept", b"4"), *OURS] == sent(fields)
+
+
+@pytest.mark.parametrize("te", [b"trailers", b"gzip;q=0.5, Trailers", b"\ttrailers "])
+def test_a_client_that_takes_trailers_is_heard(te: bytes) -> None:
+    """RFC 9110 §10.1.4: TE goes with a Connection field of ours that names it."""
+    got = sent([(b"te", te), (b"connection", b"te")])
+
+    assert [(b"TE", b"trailers"), (b"Connection", b"TE"), *OURS] == got
+
+
+# --- Who asked -----------------------------------------------------------------------------------
+
+FORGED = [
+    *((b"X-Forwarded-For", b"1.1.1.1"), (b"X-Forwarded-Proto", b"ftp")),
+    *((b"x-forwarded-host", b"evil.example"), (b"X-FORWARDED-PORT", b"1")),
+    *((b"X-Forwarded-Prefix", b"/admin"), (b"X-Real-IP", b"1.1.1.1")),
+    *((b"X-Request-Id", b"forged"), (b"Forwarded", b"for=1.1.1.1")),
+    *((b"X_Forwarded_For", b"1.1.1.1"), (b"x-forwarded_for", b"1.1.1.1")),
+    *((b"X_FORWARDED-PROTO", b"ftp"), (b"X_Real_IP", b"1.1.1.1"), (b"x_request_id", b"forged")),
+]
+
+
+def test_a_stranger_cannot_say_who_it_is() -> None:
+    assert sent(FORGED) == OURS
+
+
+@pytest.mark.parametrize("name", [name.lower() for name, _ in OURS] + [b"host", b"content-length"])
+def test_a_client_cannot_have_our_fields_removed(name: bytes) -> None:
+    """CVE-2022-31813, CVE-2024-45410: Connection: X-Forwarded-For made the client invisible."""
+    assert sent([(b"Connection", b"close, " + name), (b"X-Forwarded-For", b"1.1.1.1")]) == OURS
+
+
+def test_what_a_trusted_peer_tells_is_kept_and_its_own_address_appended() -> None:
+    told = [
+        (b"X-Forwarded-For", b"198.51.100.7"),
+        (b"X-Forwarded-Proto", b"https"),
+        (b"x-forwarded-for", b"192.0.2.1"),
+        (b"X-Forwarded-Host", b"www.example.com"),
+        (b"X-Forwarded-Port", b"8443"),
+        (b"X-Forwarded-Prefix", b"/shop"),
+        (b"X-Real-IP", b"198.51.100.7"),
+        (b"Forwarded", b"for=198.51.100.7"),
+    ]
+
+    assert sent(told, peer=BALANCER) == [
+        (b"X-Forwarded-For", b"198.51.100.7, 192.0.2.1, 10.0.0.2"),
+        (b"X-Forwarded-Proto", b"https"),
+        (b"X-Forwarded-Host", b"www.example.com"),
+        (b"X-Request-Id", b"id-1"),
+        (b"x-forwarded-port", b"8443"),
+        (b"x-forwarded-prefix", b"/shop"),
+        (b"x-real-ip", b"198.51.100.7"),
+        (b"forwarded", b"for=198.51.100.7"),
+        (b"Via", b"1.1 gateway"),
+    ]
+
+
+def test_a_trusted_peer_that_tells_nothing_is_the_client() -> None:
+    assert [b"10.0.0.2"] == values(sent([], peer=BALANCER), b"x-forwarded-for")
+    got = sent([(b"X-Forwarded-Proto", b"https")], peer=BALANCER)
+    assert [b"10.0.0.2"] == values(got, b"x-forwarded-for")
+    assert [b"https"] == values(got, b"x-forwarded-proto")
+    assert [b"api.example.com"] == values(got, b"x-forwarded-host")
+
+
+def test_other_spellings_of_our_fields_are_dropped_even_from_a_trusted_peer() -> None:
+    """Who passes them on did not set them: it is the client who speaks (CVE-2026-39858)."""
+    got = sent([(b"X_Forwarded_For", b"1.1.1.1"), (b"X-Real_IP", b"1.1.1.1")], peer=BALANCER)
+
+    assert [b"10.0.0.2"] == values(got, b"x-forwarded-for")
+    assert not any(b"1.1.1.1" in value for _, value in got)
+
+
+def test_a_peer_without_an_address_adds_nothing_to_the_chain() -> None:
+    """A Unix socket has no address; an empty element at the end would hide the client."""
+    got = sent([(b"X-Forwarded-For", b"198.51.100.7")], peer=SOCKET)
+
+    assert [b"198.51.100.7"] == values(got, b"x-forwarded-for")
+
+
+@pytest.mark.parametrize(
+    ("peer", "chain", "address"),
+    [
+        (STRANGER, b"1.1.1.1", b"203.0.113.9"),
+        (BALANCER, b"", b"10.0.0.2"),
+        (BALANCER, b"198.51.100.7", b"198.51.100.7"),
+        (BALANCER, b"1.1.1.1, 198.51.100.7 ", b"198.51.100.7"),
+    ],
+)
+def test_the_client_is_the_last_one_that_is_believed(
+    peer: Peer, chain: bytes, address: bytes
+) -> None:
+    assert address == client_address(peer, chain)
+
+
+# --- Small grammars ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "length"), [(b"0", 0), (b"5", 5), (b"007", 7), (b"9" * 18, None)])
+def test_a_length_is_digits(text: bytes, length: int | None) -> None:
+    assert (10**18 - 1 if length is None else length) == parse_length(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b" ", b"+5", b"-5", b"5_0", b"5, 5", b"5,5", b"5 5", b" 5", b"5 ", b"5\n", b"5.0"),
+        *(b"0x5", b"5h", b"1e3", "\u0665".encode(), "\uff15".encode(), b"\xb2", b"9" * 19),
+    ],
+)
+def test_what_only_looks_like_a_length_is_refused(text: bytes) -> None:
+    """int() takes several of these (CVE-2023-47627, CVE-2025-69224)."""
+    with pytest.raises(FramingError):
+        parse_length(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_valid"),
+    [
+        *((b"a", True), (b"api.example.com", True), (b"a:8080", True), (b"a:", True)),
+        *((b"10.0.0.1:80", True), (b"[::1]", True), (b"[fe80::1%25eth0]:80", True)),
+        *((b"", False), (b"a b", False), (b"a@b", False), (b"a/b", False), (b"a?b", False)),
+        *((b"a#b", False), (b"a:b", False), (b"a:80:80", False), (b"::1", False)),
+        *((b"[::1", False), (b"[evil]", False), (b"a\r\nX: 1", False), (b"a\n", False)),
+        *((b"caf\xe9", False), (b"a\\b", False), (b"a:123456", False)),
+    ],
+)
+def test_a_host_is_a_host_with_an_optional_port(host: bytes, *, is_valid: bool) -> None:
+    assert is_valid == is_valid_host(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        *((b"GET", True), (b"M-SEARCH", True), (b"!#$%&'*+-.^_`|~", True), (b"", False)),
+        *((b"GE T", False), (b"a:", False), (b"a\r\n", False), (b"a(b)", False), (b"\xe9", False)),
+    ],
+)
+def test_a_token_has_no_separators(text: bytes, *, is_one: bool) -> None:
+    assert is_one == is_token(text)
+
+
+# --- Trailers ------------------------------------------------------------------------------------
+
+
+def test_trailers_cross_unless_somebody_could_take_them_for_headers_that_matter() -> None:
+    """RFC 9110 §6.5.1: whoever merges trailers into headers must not be led astray."""
+    good = [(b"Server-Timing", b"db;dur=53"), (b"Grpc-Status", b"0"), (b"ETag", b'"x"')]
+    bad = [
+        *(b"Content-Length", b"Transfer-Encoding", b"HOST", b"Authorization", b"Set-Cookie"),
+        *(b"Connection", b"TE", b"X-Forwarded-For", b"x_forwarded_for", b"X-Request-Id"),
+        *(b"Proxy-Authorization", b"Proxy-Authenticate", b"Trailer", b"Content-Type", b"Vary"),
+    ]
+
+    assert good == trailer_fields([*good, *((name, b"x") for name in bad)])
