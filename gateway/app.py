@@ -109,6 +109,7 @@ class Gateway:
         self.fast_face = FastFace(self.engine, peers, _face_options(settings))
         self._face = AsgiFace(self.engine, peers, self._spawn)
         self._tasks: asyncio.TaskGroup | None = None
+        self._spawned: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,9 +145,10 @@ class Gateway:
             finally:
                 self.deadlines.stop()
                 self.engine.close()
-                for task in long_lived:
+                for task in (*long_lived, *self._spawned):
                     task.cancel()
                 self._events.close()
+                gc.unfreeze()
 
     def drain(self) -> None:
         """Be not ready from now on."""
@@ -172,7 +174,10 @@ class Gateway:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the gateway is not running: the ASGI server must support lifespan")
-        return self._tasks.create_task(_guarded(work), name=name)
+        task = self._tasks.create_task(_guarded(work), name=name)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        return task
 
 
 async def _guarded(work: Coroutine[None, None, None]) -> None:

@@ -109,10 +109,12 @@ def run_gateway(settings: Settings) -> int:
 async def _serve(gateway: Gateway) -> int:
     settings = gateway.settings
     bind, admin = settings.bind, settings.admin
-    main = Site(app=gateway, listener=listen(bind.host, bind.port), http=gateway.fast_face)
+    listener = listen(bind.host, bind.port)
+    main = Site(name="main", app=gateway, listener=listener, http=gateway.fast_face)
     beside = None
     if admin is not None:
-        beside = Site(app=gateway.admin, listener=listen(admin.host, admin.port))
+        listener = listen(admin.host, admin.port)
+        beside = Site(name="admin", app=gateway.admin, listener=listener)
     options = ServeOptions(
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,

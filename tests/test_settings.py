@@ -316,12 +316,15 @@ def test_a_token_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_token_does_not_show_where_something_else_is_wrong(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("GATEWAY_CONSUL_TOKEN", "hunter2")
+    file = tmp_path / "cert.pem"
+    file.touch()
+    monkeypatch.setenv("GATEWAY_CONSUL_CLIENT_CERT", str(file))
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "hunter2")
 
     with pytest.raises(SettingsError) as refused:
-        load_settings({"bind": "nowhere"})
+        load_settings({})
 
     assert "hunter2" not in repr(refused.value)
     assert "hunter2" not in str(refused.value.__cause__)

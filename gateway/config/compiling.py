@@ -14,10 +14,10 @@ from gateway.config.ids import complete_ids
 from gateway.config.models import (
     BreakerEntry,
     DefaultsEntry,
+    InstanceEntry,
     MatchEntry,
     RouteEntry,
     RoutesFile,
-    InstanceEntry,
     ServiceEntry,
 )
 from gateway.core.config import RoutingConfig, ServiceConfig

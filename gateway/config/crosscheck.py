@@ -24,9 +24,9 @@ from gateway.config.document import Document, DocumentPath
 from gateway.config.models import (
     BreakerEntry,
     Entry,
+    InstanceEntry,
     MatchEntry,
     RoutesFile,
-    InstanceEntry,
     with_url,
 )
 from gateway.core.config import Problem

@@ -126,12 +126,10 @@ class _Reader:
 
     def _value(self, element: yaml.Node, path: DocumentPath) -> object:
         self._document.values[path] = _place(element)
-        self._value_count += 1
+        self._count(path)
         if any(element is outer for outer in self._around):
             self._block(path, "contains itself")
             return None
-        if self._value_count > _MOST_VALUES:
-            raise ConfigError((self._document.problem(path, "aliases make the file too large"),))
         if element.tag not in _KNOWN_TAGS:
             self._block(path, f"YAML tags such as {element.tag} are not understood here")
             return None
@@ -180,6 +178,7 @@ class _Reader:
         pairs: list[tuple[yaml.ScalarNode, yaml.Node]] = []
         self._around.append(element)
         for source in _merged(element):
+            self._count(path)
             if any(source is outer for outer in self._around):
                 self._complain(path, source, "contains itself")
             elif isinstance(source, yaml.MappingNode):
@@ -188,6 +187,12 @@ class _Reader:
                 self._complain(path, source, "<< takes a mapping, or a list of mappings")
         self._around.pop()
         return pairs
+
+    def _count(self, path: DocumentPath) -> None:
+        """Count what is read, because a few aliases of aliases stand for more than memory holds."""
+        self._value_count += 1
+        if self._value_count > _MOST_VALUES:
+            raise ConfigError((self._document.problem(path, "aliases make the file too large"),))
 
     def _scalar(self, element: yaml.ScalarNode, path: DocumentPath) -> object:
         is_plain = element.style is None

@@ -30,9 +30,9 @@ def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
         reason = (error.strerror or type(error).__name__).lower()
         raise ConfigError((Problem(file, 0, 0, "", f"cannot be read: {reason}"),)) from error
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode()
     except UnicodeDecodeError as error:
-        readable = raw[: error.start].decode("utf-8-sig")
+        readable = raw[: error.start].decode()
         place = place_in(readable, len(readable))
         problem = Problem(file, place.line, place.column, "", "is not UTF-8")
         raise ConfigError((problem,)) from error

@@ -46,7 +46,7 @@ def _repeats(document: Document, path: DocumentPath, detail: ErrorDetails) -> bo
     That value stands around the error, at it, or, for a rule about several keys, inside it.
     """
     if detail["type"] == "extra_forbidden":
-        return document.is_blocked(path[:-1])
+        return False  # what could not be read has no keys, so this one is a mistake of its own
     if detail["type"] == "value_error" and any(at[: len(path)] == path for at in document.blocked):
         return True
     return document.is_blocked(path)

@@ -36,6 +36,18 @@ IDENTITY: Final = (
     b"x-request-id",
     b"forwarded",
 )
+
+
+def _spellings(name: bytes) -> list[bytes]:
+    """List what CGI-like frameworks take for `name`: every hyphen may be an underscore."""
+    parts = name.split(b"-")
+    joints = product((b"-", b"_"), repeat=len(parts) - 1)
+    return [b"".join(a + b for a, b in zip(parts, (*joint, b""), strict=True)) for joint in joints]
+
+
+_IDENTITY_SPELLINGS: Final = frozenset(
+    spelling for name in IDENTITY for spelling in _spellings(name)
+)
 # A client must not be able to have these removed by naming them in Connection (CVE-2022-31813).
 _NOT_BY_CONNECTION: Final = frozenset({b"host", b"content-length", b"via", b"te", *IDENTITY})
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close", b""})
@@ -48,6 +60,7 @@ _HOST: Final = re.compile(
 # after the body, and are dangerous to whoever merges trailers into headers.
 _NOT_IN_TRAILERS: Final = frozenset(
     {
+        b"age",
         b"authorization",
         b"cache-control",
         b"content-encoding",
@@ -56,31 +69,27 @@ _NOT_IN_TRAILERS: Final = frozenset(
         b"content-type",
         b"cookie",
         b"expect",
+        b"expires",
         b"host",
         b"max-forwards",
+        b"pragma",
+        b"proxy-authenticate",
+        b"proxy-authorization",
         b"set-cookie",
         b"trailer",
+        b"vary",
         b"www-authenticate",
         *HOP_BY_HOP,
-        *IDENTITY,
+        *_IDENTITY_SPELLINGS,
     }
 )
-
-
-def _spellings(name: bytes) -> list[bytes]:
-    """List what CGI-like frameworks take for `name`: every hyphen may be an underscore."""
-    parts = name.split(b"-")
-    joints = product((b"-", b"_"), repeat=len(parts) - 1)
-    return [b"".join(a + b for a, b in zip(parts, (*joint, b""), strict=True)) for joint in joints]
-
-
 _REQUEST_KINDS: Final[dict[bytes, int]] = {
     **dict.fromkeys(HOP_BY_HOP, _DROP),
     b"connection": _CONNECTION,
     b"te": _TE,
     b"host": _DROP,
     b"content-length": _DROP,
-    **{spelling: _OURS for name in IDENTITY for spelling in _spellings(name)},
+    **dict.fromkeys(_IDENTITY_SPELLINGS, _OURS),
 }
 _ANSWER_SPECIAL: Final = HOP_BY_HOP | {b"content-length", b"date"}
 _NO_CONTENT: Final = 204  # RFC 9110 §8.6: never with a length
@@ -170,10 +179,12 @@ def read_answer(status: int, reason: bytes, fields: Fields, *, to_head: bool) ->
     kept: Fields = []
     special: Fields = []
     for field in fields:
-        if field[0].lower() in _ANSWER_SPECIAL:
-            special.append(field)
-        else:
-            kept.append(field)
+        lower = field[0].lower()
+        if lower in _ANSWER_SPECIAL:
+            special.append((lower, field[1]))
+            if lower != b"date":
+                continue
+        kept.append(field)
     head = AnswerHead(status, reason, kept)
     is_chunked = _read_special(head, special)
     if to_head or status in _BODILESS:
@@ -187,27 +198,34 @@ def read_answer(status: int, reason: bytes, fields: Fields, *, to_head: bool) ->
 
 
 def _read_special(head: AnswerHead, special: Fields) -> bool:
-    """Take the framing out of an answer's fields; True if it is chunked."""
+    """Do what an answer's special fields (names in lower case) say; True if it is chunked."""
+    lengths: list[bytes] = []
     codings: list[bytes] = []
-    for field in special:
-        lower = field[0].lower()
+    named: frozenset[bytes] = frozenset()
+    for lower, value in special:
         if lower == b"content-length":
-            head.length = parse_length(field[1])
+            lengths.append(value)
         elif lower == b"date":
             head.has_date = True
-            head.fields.append(field)
         elif lower == b"transfer-encoding":
-            codings.append(field[1].strip(b" \t").lower())
+            codings.append(value.strip(b" \t").lower())
         elif lower == b"connection":
-            named = connection_names(field[1])
-            head.keeps_alive = head.keeps_alive and b"close" not in named
-            head.fields = [kept for kept in head.fields if kept[0].lower() not in named]
+            named |= connection_names(value)
+    if named:
+        head.keeps_alive = b"close" not in named
+        head.has_date = head.has_date and b"date" not in named
+        head.fields = [kept for kept in head.fields if kept[0].lower() not in named]
+    head.length = _one_length(lengths, codings)
+    return bool(codings)
+
+
+def _one_length(lengths: list[bytes], codings: list[bytes]) -> int | None:
     # RFC 9112 §6.1: chunked is applied once and last, and no other coding was asked for with TE.
     if codings and codings != [b"chunked"]:
         raise FramingError("Transfer-Encoding is not just chunked")
-    if codings and head.length is not None:
-        raise FramingError("both Content-Length and Transfer-Encoding")
-    return bool(codings)
+    if len(lengths) + len(codings) > 1:
+        raise FramingError("more than one Content-Length, or one beside Transfer-Encoding")
+    return parse_length(lengths[0]) if lengths else None
 
 
 def connection_names(value: bytes) -> frozenset[bytes]:
@@ -224,7 +242,8 @@ def trailer_fields(fields: Fields) -> Fields:
 def _trusted_identity_lines(request: Request, received: dict[bytes, bytes]) -> bytes:
     peer = request.peer
     chain = received.get(b"x-forwarded-for")
-    forwarded_for = b"%b, %b" % (chain, peer.address) if chain else peer.address
+    # An empty element for a peer without an address would hide the client behind it.
+    forwarded_for = b", ".join([part for part in (chain, peer.address) if part])
     lines = [
         b"X-Forwarded-For: %b\r\n" % forwarded_for,
         b"X-Forwarded-Proto: %b\r\n" % received.get(b"x-forwarded-proto", peer.scheme),

@@ -50,6 +50,8 @@ class Trouble(Enum):
 
 # What only an operator can mend is asked slowly.
 SLOW_TROUBLES = frozenset({Trouble.DENIED, Trouble.BAD})
+# These are what a limit on long-lived connections looks like; an election, for one, is not.
+_AGAINST_THE_WATCH = frozenset({Trouble.CUT, Trouble.TIMEOUT, Trouble.LIMITED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +122,8 @@ class WatchState:
     `index` is that of the last successful answer, 0 after anything else. `is_settled` is true when
     the last event was an answer that went forward: only then is the next one trusted, because
     after an error, a reset or a cold start a registry may have lost what it knew and still answer
-    with a clean, empty 200. `failed_watches` counts troubles since a blocking question was last
-    answered, which is how a limit on long-lived connections shows.
+    with a clean, empty 200. `failed_watches` counts the troubles since a blocking question was last
+    answered that speak for a limit on long-lived connections.
 
     Laws (tests/core/test_watch_properties.py): the index is never negative, every delay is bounded
     by the policy, and after any history two answers in a row are enough to be trusted again.
@@ -192,7 +194,7 @@ class WatchState:
             self.parked(),
             phase=Phase.DENIED if denied else Phase.DEGRADED,
             failures=failures,
-            failed_watches=self.failed_watches + (trouble not in SLOW_TROUBLES),
+            failed_watches=self.failed_watches + (trouble in _AGAINST_THE_WATCH),
         )
         if trouble in SLOW_TROUBLES:
             spread_s = min(policy.slow_max_s - policy.slow_min_s, float(_doubled(2.0, failures)))

@@ -50,8 +50,8 @@ class WatcherPolicy:
     """How a watcher asks; the rest is in WatchPolicy and HoldPolicy.
 
     `wait_s` is what the source promises as the longest wait of a blocking question. After
-    `watch_failures` troubles while the registry is there, a watcher polls every `poll_s` instead,
-    and tries to watch again after `polls_before_watching` of them.
+    `watch_failures` troubles that look like a limit on connections, while the registry is there, a
+    watcher polls every `poll_s` instead, and tries to watch again after `polls_before_watching`.
     """
 
     wait_s: float = 30.0

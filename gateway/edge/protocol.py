@@ -177,6 +177,14 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is None and not self._is_lingering:
             self._transport.close()
 
+    def cut(self) -> None:
+        """End now: the time to finish what is in hand is over."""
+        if self._exchange is not None:
+            self._refuse(Failure.DRAINING, "the gateway stops, and the time to finish is over")
+            self.flush()
+        else:
+            self._transport.abort()
+
     def expire(self, now_s: float) -> None:
         """Hear that the client waited too long with its request, or with leaving."""
         del now_s

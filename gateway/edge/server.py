@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 
 from gateway.edge.asgi import AnswerBrokenOffError
+from gateway.edge.protocol import ClientConnection
 
 _log = structlog.get_logger()
 
@@ -42,11 +43,12 @@ class ServeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """An app and where it is served.
+    """An app and where it is served; `name` is what it is called in the log.
 
     `http` is what speaks HTTP with clients: the fast face, or uvicorn's own, which calls the app.
     """
 
+    name: str
     app: AsgiApp
     listener: socket.socket
     http: HttpProtocol = "httptools"
@@ -62,17 +64,46 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        # `create_server` adds the address to the reason; it is told once already.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]
+        raise ListenError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to us: there are two in this process."""
+class SiteServer(uvicorn.Server):
+    """A uvicorn server for one Site; it leaves the signals to us: there are two in this process.
+
+    It takes the site's listener over.
+    """
+
+    def __init__(self, site: Site, options: ServeOptions) -> None:
+        super().__init__(_config(site, options))
+        self._site = site
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
         yield
 
+    async def run_until_left(self) -> None:
+        """Serve until `leave` is called and what is in hand is done, or its time is over."""
+        await self.serve(sockets=[self._site.listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, and tell where: port 0 is any free one."""
+        await super().startup(sockets=sockets)
+        host, port = self._site.listener.getsockname()[:2]
+        _log.info("listening", site=self._site.name, host=host, port=port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is in hand finish; what has not when its time is over gets its end from us."""
+        await super().shutdown(sockets=sockets)
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, ClientConnection):
+                connection.cut()
+        await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
     def leave(self, *, at_once: bool) -> None:
+        """Accept no more, and finish what is in hand, or drop it."""
         self.should_exit = True
         self.force_exit = self.force_exit or at_once
 
@@ -88,14 +119,14 @@ async def serve(
 
     `on_drain` is called as soon as the first signal comes: from then on we are not ready.
     """
-    front = _Server(_config(main, options))
+    front = SiteServer(main, options)
     stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(front.serve(sockets=[main.listener]), name="serve:main")
-        beside: _Server | None = None
+        serving = tasks.create_task(front.run_until_left(), name="serve:main")
+        beside: SiteServer | None = None
         if admin is not None:
-            beside = _Server(_config(admin, options))
-            tasks.create_task(beside.serve(sockets=[admin.listener]), name="serve:admin")
+            beside = SiteServer(admin, options)
+            tasks.create_task(beside.run_until_left(), name="serve:admin")
         with _signals_into(stops):
             first = await stops.get()
             on_drain()
@@ -111,7 +142,7 @@ async def serve(
                 beside.leave(at_once=True)
 
 
-async def _hurry(stops: asyncio.Queue[signal.Signals], front: _Server) -> None:
+async def _hurry(stops: asyncio.Queue[signal.Signals], front: SiteServer) -> None:
     await stops.get()
     _log.warning("drain_cut_short")
     front.leave(at_once=True)

@@ -111,7 +111,7 @@ class AccessLog:
         self._call_later = call_later
         self._lines: list[str] = []
         self._is_timed = False
-        self._second = 0
+        self._second = -1
         self._second_text = ""
 
     def __repr__(self) -> str:

@@ -130,10 +130,6 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 def _printable(event: EventDict) -> EventDict:
     """Escape what could write on a terminal other than as text; peers choose paths and details."""
     return {
-        name: ascii(value) if isinstance(value, str) and not _is_harmless(name, value) else value
+        name: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
         for name, value in event.items()
     }
-
-
-def _is_harmless(name: str, value: str) -> bool:
-    return value.isprintable() or name in {"exception", "stack"}

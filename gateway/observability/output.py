@@ -169,6 +169,7 @@ class _Stream:
     """
 
     def __init__(self, stream: TextIO) -> None:
+        self._stream = stream  # kept, for a stream that nobody keeps closes what is below it
         self._sink = getattr(stream.buffer, "raw", stream.buffer)
 
     def write(self, chunk: memoryview, /) -> int | None:

@@ -79,6 +79,12 @@ def test_a_route_that_is_wrong_elsewhere_is_still_compared() -> None:
     ]
 
 
+def test_a_match_that_could_not_be_read_as_a_whole_is_not_compared() -> None:
+    """Without the hosts that it should have, it would seem to take what the other one takes."""
+    assert problems_of_matches("{path: /a}", "{path: /a, hosts: '${UNSET}'}") == []
+    assert problems_of_matches("{path: /a}", "{path: /a, hosts: }") == []
+
+
 def test_an_id_that_two_routes_have_is_told_at_the_second() -> None:
     text = "routes:\n  - id: a\n  - {id: b}\n  - match: {path: /}\n    id: a\n  - id: [a]\n"
 
@@ -122,6 +128,10 @@ def test_a_breaker_cannot_start_with_more_than_its_longest_time(
     )
 
     assert expected == [words.sub(r"\1 \2 \3", problem) for problem in problems_of(text)]
+
+
+def test_a_breaker_that_could_not_be_read_as_a_whole_is_not_compared() -> None:
+    assert problems_of("defaults: {circuit_breaker: {open_for: , max_open_for: 1s}}") == []
 
 
 def test_the_place_of_a_contradiction_is_the_value_that_makes_it() -> None:

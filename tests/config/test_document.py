@@ -219,9 +219,12 @@ def test_any_depth_of_nesting_is_read_or_refused(depth: int) -> None:
 
 
 @pytest.mark.slow
-def test_aliases_cannot_blow_the_file_up() -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+@pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"], ids=["lists", "merges"])
+def test_aliases_cannot_blow_the_file_up(form: str) -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    for number in range(1, 8):
+        tenfold = ", ".join([f"*a{number - 1}"] * 10)
+        lines.append(f"a{number}: &a{number} {form.format(tenfold)}")
 
     assert "aliases make the file too large" in refusal("\n".join(lines))
 

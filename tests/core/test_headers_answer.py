@@ -13,9 +13,7 @@ def read(fields: Fields, *, status: int = 200, to_head: bool = False) -> AnswerH
 
 
 def framing(head: AnswerHead) -> tuple[int | None, bool, bool, bool]:
-    """Tell length, whether there is a body, whether only the end of the connection ends it, and
-    whether the connection may be used again.
-    """
+    """Tell length, has a body, ends with the connection, keeps it alive."""
     return head.length, head.has_body, head.ends_with_connection, head.keeps_alive
 
 

@@ -179,5 +179,11 @@ def test_an_outage_of_the_registry_does_not_speak_against_a_watch() -> None:
     assert errored(errored(live())).parked().failed_watches == 0
 
 
-def test_being_denied_does_not_speak_against_a_watch() -> None:
-    assert errored(live(), Trouble.DENIED).failed_watches == 0
+@pytest.mark.parametrize("trouble", Trouble)
+def test_only_what_a_limit_on_connections_looks_like_speaks_against_a_watch(
+    trouble: Trouble,
+) -> None:
+    """An election makes every question fail for some seconds, and is over then."""
+    counts = trouble in {Trouble.CUT, Trouble.TIMEOUT, Trouble.LIMITED}
+
+    assert errored(live(), trouble).failed_watches == int(counts)

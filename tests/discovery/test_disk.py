@@ -220,6 +220,14 @@ def test_a_folder_that_cannot_be_written_is_logged_once_until_it_can(tmp_path: P
     assert [one["event"] for one in logs] == ["snapshot_not_written"] * 2
 
 
+def test_a_write_that_fails_at_the_end_leaves_no_half_file_behind(disk: Disk) -> None:
+    disk.path.mkdir(parents=True)
+
+    disk.store().save(disk.catalog(web()).entries())
+
+    assert list(disk.path.parent.iterdir()) == [disk.path]
+
+
 async def test_a_change_is_written_soon_and_many_make_one_write(disk: Disk) -> None:
     catalog = disk.catalog()
     store = disk.store(policy=DiskPolicy(settle_s=0.05))

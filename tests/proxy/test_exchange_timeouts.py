@@ -1,0 +1,258 @@
+"""Every timeout of an Exchange: when it passes, whose fault it is, and what never expires."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.breaker import BreakerState
+from gateway.core.failure import Failure
+from gateway.core.policy import BreakerPolicy, Timeouts
+from tests.fakes.engine import Policies, Stage
+
+ONE_STRIKE = BreakerPolicy(consecutive_failures=1)
+
+
+def test_connect_timeout() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(connect_s=2.0), breaker=ONE_STRIKE))
+    play = stage.begin()
+    stage.pass_time(1.9)
+    assert [] == play.client.said
+
+    stage.pass_time(0.1)
+
+    assert ["head 504", "body", "end"] == play.client.said
+    assert b"connect_timeout" == play.client.reason
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_head_timeout_begins_with_the_last_byte_of_the_request() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(response_s=15.0), breaker=ONE_STRIKE))
+    play, connection = stage.sending(b"POST", 4)
+    stage.pass_time(50.0)
+    stage.send(play, b"body")
+    stage.send_end(play)
+    stage.pass_time(14.9)
+    assert [] == play.client.said
+
+    stage.pass_time(0.1)
+
+    assert ["head 504", "body", "end"] == play.client.said
+    assert b"head_timeout" == play.client.reason
+    assert "closed" == connection.ending
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_request_deadline_holds_over_all_attempts_and_is_the_end() -> None:
+    policies = Policies(timeouts=Timeouts(response_s=4.0, request_s=6.0))
+    stage = Stage("abc", policies)
+    play, _ = stage.sending()
+    stage.pass_time(4.0)
+    stage.pools["b"].connect()
+
+    stage.pass_time(2.0)
+
+    assert ["head 504", "body", "end"] == play.client.said
+    assert b"request_deadline" == play.client.reason
+    failed = [one.failure for one in play.exchange.attempts.failed]
+    assert [Failure.HEAD_TIMEOUT, Failure.REQUEST_DEADLINE] == failed
+    assert [] == stage.pools["c"].asked_fresh
+    stage.assert_all_is_settled()
+
+
+def test_request_deadline_inside_the_answer_cuts_the_client_off() -> None:
+    stage = Stage("abc", Policies(timeouts=Timeouts(request_s=6.0)))
+    play, connection = stage.relaying()
+    stage.pass_time(5.0)
+    connection.body()
+
+    stage.pass_time(1.0)
+
+    assert ["head 200", "body", "abort"] == play.client.said
+    assert "timeouts.request has passed" == play.exchange.detail
+
+
+def test_an_answer_that_comes_to_a_halt_is_cut_off_and_counts() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=300.0), breaker=ONE_STRIKE))
+    play, connection = stage.relaying()
+    stage.pass_time(299.0)
+    connection.body()
+    stage.pass_time(299.0)
+    assert not play.client.is_over
+
+    stage.pass_time(1.0)
+
+    assert ["head 200", "body", "abort"] == play.client.said
+    assert Failure.UPSTREAM_BROKE_OFF is play.exchange.failure
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_without_limits_nothing_ever_expires() -> None:
+    limits = Timeouts(connect_s=None, response_s=None, idle_s=None, request_s=None)
+    stage = Stage("a", Policies(timeouts=limits))
+    play = stage.begin()
+    stage.pass_time(1e9)
+    connection = stage.pools["a"].connect()
+    stage.pass_time(1e9)
+    connection.head()
+    stage.pass_time(1e9)
+
+    connection.end()
+
+    assert ["head 200", "end"] == play.client.said
+
+
+# --- The client's turn: nobody else is blamed for what it does not do ----------------------------
+
+
+def test_an_upload_that_comes_to_a_halt_is_the_clients_fault() -> None:
+    policies = Policies(client_body_timeout_s=60.0, breaker=ONE_STRIKE)
+    stage = Stage("abc", policies)
+    play, connection = stage.sending(b"PUT", 9)
+    stage.pass_time(59.0)
+    stage.send(play, b"some")
+    stage.pass_time(59.0)
+    assert [] == play.client.said
+
+    stage.pass_time(1.0)
+
+    assert ["head 408", "body", "end"] == play.client.said
+    assert b"request_timeout" == play.client.reason
+    assert "closed" == connection.ending
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_an_upload_is_idle_no_longer_than_the_routes_idle_timeout() -> None:
+    policies = Policies(timeouts=Timeouts(idle_s=5.0), client_body_timeout_s=60.0)
+    stage = Stage("abc", policies)
+    play, _ = stage.sending(b"PUT", 9)
+
+    stage.pass_time(5.0)
+
+    assert b"request_timeout" == play.client.reason
+
+
+def test_an_instance_that_reads_no_further_is_to_blame() -> None:
+    policies = Policies(timeouts=Timeouts(idle_s=60.0), breaker=ONE_STRIKE)
+    stage = Stage("a", policies)
+    play, connection = stage.sending(b"PUT", 9)
+    connection.pauses()
+
+    stage.pass_time(60.0)
+
+    assert ["head 502", "body", "end"] == play.client.said
+    assert b"send_failed" == play.client.reason
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_the_request_deadline_inside_an_upload_blames_no_instance() -> None:
+    """A client could open every Breaker with slow uploads, if it did."""
+    policies = Policies(timeouts=Timeouts(request_s=10.0), breaker=ONE_STRIKE)
+    stage = Stage("a", policies)
+    play, _ = stage.sending(b"PUT", 9)
+    stage.pass_time(9.0)
+    stage.send(play, b"some")
+
+    stage.pass_time(1.0)
+
+    assert b"request_timeout" == play.client.reason
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+@pytest.mark.parametrize("timeouts", [Timeouts(idle_s=60.0), Timeouts(idle_s=90.0, request_s=60.0)])
+def test_a_client_that_reads_no_further_blames_no_instance(timeouts: Timeouts) -> None:
+    stage = Stage("a", Policies(timeouts=timeouts, breaker=ONE_STRIKE))
+    play, connection = stage.relaying()
+    connection.body()
+    play.exchange.client_paused()
+
+    stage.pass_time(60.0)
+
+    assert ["head 200", "body", "abort"] == play.client.said
+    assert Failure.CLIENT_GONE is play.exchange.failure
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_an_upload_that_halts_behind_an_early_head_blames_no_instance() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0), breaker=ONE_STRIKE))
+    play, _ = stage.relaying(b"POST", None)
+
+    stage.pass_time(60.0)
+
+    assert ["head 200", "abort"] == play.client.said
+    assert Failure.REQUEST_TIMEOUT is play.exchange.failure
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+
+
+def test_an_instance_that_neither_reads_nor_answers_behind_its_head_is_to_blame() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0), breaker=ONE_STRIKE))
+    play, connection = stage.relaying(b"POST", None)
+    connection.pauses()
+
+    stage.pass_time(60.0)
+
+    assert Failure.UPSTREAM_BROKE_OFF is play.exchange.failure
+    assert BreakerState.OPEN is stage.breaker_state("a")
+
+
+# --- What puts a deadline off --------------------------------------------------------------------
+
+
+def test_a_body_that_moves_either_way_is_not_idle() -> None:
+    """An instance may answer at once and read for long: idle is when neither side says anything."""
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0)))
+    play, connection = stage.relaying(b"POST", None)
+    for _ in range(5):
+        stage.pass_time(59.0)
+        stage.send(play, b"more")
+    stage.pass_time(59.0)
+    stage.send_end(play)
+    stage.pass_time(59.0)
+
+    connection.end()
+
+    assert ["head 200", "end"] == play.client.said
+
+
+def test_a_client_that_reads_again_gives_the_instance_its_whole_time() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0)))
+    play, _ = stage.relaying()
+    play.exchange.client_paused()
+    stage.pass_time(59.0)
+
+    play.exchange.client_resumed(stage.clock())
+    stage.pass_time(59.0)
+
+    assert not play.client.is_over
+
+
+def test_an_instance_that_reads_again_gives_the_client_its_whole_time() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0)))
+    play, connection = stage.sending(b"PUT", None)
+    connection.pauses()
+    stage.pass_time(59.0)
+
+    connection.resumes()
+    stage.pass_time(59.0)
+
+    assert not play.client.is_over
+
+
+def test_the_next_attempt_gets_its_own_time() -> None:
+    stage = Stage("ab", Policies(timeouts=Timeouts(connect_s=2.0, response_s=15.0)))
+    play = stage.begin()
+    stage.pass_time(2.0)
+    stage.pass_time(1.9)
+    connection = stage.pools["b"].connect()
+    stage.pass_time(14.9)
+
+    connection.answer()
+
+    assert ["head 200", "body", "end"] == play.client.said
+    assert [Failure.CONNECT_TIMEOUT] == [one.failure for one in play.exchange.attempts.failed]
