@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.config.compiling import PRESERVE_HOST
 from gateway.config.models import PLACES, Entry, Policy
+from gateway.core.failure import VERDICTS
 from gateway.core.units import Kind, format_duration, format_size
 from gateway.settings import CONSUL_VARIABLES, Settings, variable_of
 
@@ -32,7 +33,7 @@ _PLAIN_KINDS = MappingProxyType(
 def tables() -> dict[str, str]:
     """Make a table for each place in routes.yaml (`top` is the outermost), and `settings`."""
     made = {place or "top": _entry_table(entry) for place, entry in PLACES.items()}
-    return made | {"settings": _settings_table()}
+    return made | {"settings": _settings_table(), "failures": _failures_table()}
 
 
 def rewrite(text: str, made: Mapping[str, str]) -> str:
@@ -57,6 +58,23 @@ def _settings_table() -> str:
         default = NOTHING if field.default_factory else _shown(name, field.default)
         rows.append((names, _kind(field), default, str(field.description)))
     return _table(("variable", "value", "default", "meaning"), rows)
+
+
+def _failures_table() -> str:
+    rows = [
+        (
+            f"`{failure.value}`",
+            NOTHING if verdict.status is None else str(verdict.status),
+            verdict.side.value,
+            verdict.again.value,
+            "yes" if verdict.counts else "no",
+            verdict.title,
+            verdict.advice,
+        )
+        for failure, verdict in VERDICTS.items()
+    ]
+    head = ("reason", "status", "whose", "may be sent again", "counts for the Breaker")
+    return _table((*head, "what happened", "what to look at"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -122,7 +140,7 @@ def _plain_kind(annotation: Any) -> str:
 def main() -> None:
     """Rewrite the files."""
     made = tables()
-    for path in (DOCS / "routes.md", DOCS / "settings.md"):
+    for path in (DOCS / name for name in ("routes.md", "settings.md", "failures.md")):
         path.write_text(rewrite(path.read_text(encoding="utf-8"), made), encoding="utf-8")
         print(f"wrote {path.relative_to(DOCS.parent)}")
 

@@ -10,7 +10,7 @@ from gateway.config.models import PLACES
 from gateway.settings import Settings, variable_of
 from scripts.gen_docs import DOCS, rewrite, tables
 
-FILES = ("routes.md", "settings.md")
+FILES = ("routes.md", "settings.md", "failures.md")
 
 
 @pytest.mark.parametrize("name", FILES)

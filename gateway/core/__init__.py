@@ -6,6 +6,9 @@ nothing of ours.
 
     model      Instance, Snapshot: what a registry knows
     registry   the Protocols between registries and the rest
+    config     routes.yaml as frozen values
+    units      durations and sizes as people write them
+    addresses  addresses and networks as people write them
     policy     timeouts, retry, breaker: what a route or service is configured to do
     routing    Route, RouteTable: host + path + method -> Route
     paths      the one normal form of a request path
