@@ -176,7 +176,12 @@ class Gateway:
             raise RuntimeError("the gateway is not running: the ASGI server must support lifespan")
         task = self._tasks.create_task(_guarded(work), name=name)
         self._spawned.add(task)
-        task.add_done_callback(self._spawned.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._spawned.discard(task)
+            work.close()  # a task that is cancelled before its first step never came to it
+
+        task.add_done_callback(ended)
         return task
 
 

@@ -1,13 +1,17 @@
-"""How hard hypothesis tries: "ci" is quick and the same each time, "nightly" looks further.
+"""How hard hypothesis tries: "quick" at a desk, "ci" where CI is set, "nightly" looks further.
 
-Choose with `pytest --hypothesis-profile=nightly`. No deadline for one example: a busy machine is
-not a bug, and pytest bounds each test anyway.
+The first two look at the same examples each time, so that a failure is one's own. Choose another
+one with `pytest --hypothesis-profile=nightly`. There is no deadline for a single example: a busy
+machine is not a bug, and pytest bounds each test anyway.
 """
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 
+settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
 settings.register_profile("nightly", max_examples=5000, deadline=None)
-settings.load_profile("ci")
+settings.load_profile("ci" if "CI" in os.environ else "quick")

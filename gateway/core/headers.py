@@ -234,6 +234,15 @@ def connection_names(value: bytes) -> frozenset[bytes]:
     return frozenset(names - _NOT_BY_CONNECTION - {b""})
 
 
+def interim_fields(fields: Fields) -> Fields:
+    """Keep the fields of an interim answer that may cross: it has no body, so no framing."""
+    named = HOP_BY_HOP | {b"content-length"}
+    for name, value in fields:
+        if name.lower() == b"connection":
+            named |= connection_names(value)
+    return [field for field in fields if field[0].lower() not in named]
+
+
 def trailer_fields(fields: Fields) -> Fields:
     """Keep the trailer fields that may cross (RFC 9110 §6.5.1)."""
     return [field for field in fields if field[0].lower() not in _NOT_IN_TRAILERS]

@@ -16,7 +16,7 @@ import re
 import ssl
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -38,6 +38,8 @@ _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NO_LEADER = ("rpc error", "No cluster leader", "No known Consul servers")
 _RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
 _DETAIL_LENGTH = 200
+_SHORTEST_WAIT_S = 0.01
+_LONGEST_WAIT_S = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +54,12 @@ class ConsulOptions:
     leader holds a plain read. `max_watches` bounds the long-lived connections (Consul's
     `http_max_conns_per_client` is 200 for all programs of a host together); further services are
     polled every `poll_s`. `max_stale_s` is how far a follower may lag with consistency `stale`.
+
+    Raises ValueError at construction when `wait_s` is out of range.
     """
 
     address: str = "http://127.0.0.1:8500"
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     datacenter: str | None = None
     ca_file: Path | None = None
@@ -72,6 +76,11 @@ class ConsulOptions:
     max_stale_s: float = 5.0
     max_watches: int = 100
     poll_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        # Consul takes a wait of 0 for its default of five minutes, and cuts a longer one than this.
+        if not _SHORTEST_WAIT_S <= self.wait_s <= _LONGEST_WAIT_S:
+            raise ValueError(f"wait_s must be between {_SHORTEST_WAIT_S} and {_LONGEST_WAIT_S}")
 
 
 @dataclass(frozen=True, slots=True)

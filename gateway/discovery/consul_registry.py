@@ -111,7 +111,10 @@ class ConsulRegistry:
         self._has_changed.set()
 
     async def run(self) -> None:
-        """Keep the followed services fresh until cancelled."""
+        """Keep the followed services fresh until cancelled; once, for its connections end with it.
+
+        What was found stays in the catalog.
+        """
         async with self._consul, asyncio.TaskGroup() as tasks:
             try:
                 tasks.create_task(self._link.run(), name="consul:link")

@@ -16,9 +16,9 @@ NAME = "static"
 
 
 class StaticRegistry:
-    """Publishes configured instances; `publish` again after a reload.
+    """Publishes configured instances of the services that are followed.
 
-    `clock` is monotonic.
+    `clock` is monotonic. A Snapshot of a service that nobody follows stays out of the catalog.
     """
 
     def __init__(

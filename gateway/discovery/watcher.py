@@ -103,6 +103,7 @@ class Watcher:
         self._state = WatchState()
         entry = context.catalog.get(service)
         self._view = View(entry.snapshot.instances if entry is not None else ())
+        self._index = 0
         self._confirmed_at_s: float | None = None
         self._watch: Source | None = None
         self._polls_left = 0
@@ -195,19 +196,20 @@ class Watcher:
         )
         if reading.is_authoritative:
             self._confirmed_at_s = sent_at_s
-        changed = self._publish(answer.index, sent_at_s if reading.is_authoritative else None)
+        self._index = answer.index
+        changed = self._publish(sent_at_s if reading.is_authoritative else None)
         self._state, delay_s = self._state.answered(
             reading, changed=changed, policy=self._policy.watch
         )
         self._arm()
         return delay_s
 
-    def _publish(self, index: int, confirmed_at_s: float | None) -> bool:
+    def _publish(self, confirmed_at_s: float | None) -> bool:
         snapshot = Snapshot(
             service=self.service,
             instances=self._view.instances,
             source=self._context.registry,
-            index=index,
+            index=self._index,
             held_until_s=self._view.next_release_s,
         )
         return self._context.catalog.publish(snapshot, confirmed_at_s=confirmed_at_s)
@@ -280,10 +282,6 @@ class Watcher:
         """
         if self._state.phase not in {Phase.LIVE, Phase.ABSENT}:
             return
-        view = self._view.released(self._context.clock())
-        if view is not self._view:
-            self._view = view
-            entry = self._context.catalog.get(self.service)
-            index = entry.snapshot.index if entry is not None else 0
-            self._publish(index, self._confirmed_at_s)
+        self._view = self._view.released(self._context.clock())
+        self._publish(self._confirmed_at_s)
         self._arm()

@@ -62,11 +62,14 @@ def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket; raises ListenError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         # `create_server` adds the address to the reason; it is told once already.
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         raise ListenError(f"cannot listen on {host}:{port}: {reason}") from error
+    # asyncio sets it only where the socket names its protocol, which this one does not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class SiteServer(uvicorn.Server):
@@ -78,6 +81,7 @@ class SiteServer(uvicorn.Server):
     def __init__(self, site: Site, options: ServeOptions) -> None:
         super().__init__(_config(site, options))
         self._site = site
+        self._is_left = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -94,6 +98,11 @@ class SiteServer(uvicorn.Server):
         host, port = self._site.listener.getsockname()[:2]
         _log.info("listening", site=self._site.name, host=host, port=port)
 
+    async def main_loop(self) -> None:
+        """Wait to be told to leave; uvicorn's own looks for that ten times a second."""
+        await self.on_tick(0)
+        await self._is_left.wait()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is in hand finish; what has not when its time is over gets its end from us."""
         await super().shutdown(sockets=sockets)
@@ -105,6 +114,7 @@ class SiteServer(uvicorn.Server):
     def leave(self, *, at_once: bool) -> None:
         """Accept no more, and finish what is in hand, or drop it."""
         self.should_exit = True
+        self._is_left.set()
         self.force_exit = self.force_exit or at_once
 
 

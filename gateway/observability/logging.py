@@ -71,7 +71,7 @@ _COMMON: tuple[Processor, ...] = (
 )
 
 
-class _OutputHandler(logging.Handler):
+class _ToOutput(logging.Handler):
     """Puts formatted records into an Output, and waits for it at the end of the process."""
 
     def __init__(self, output: Output) -> None:
@@ -95,13 +95,13 @@ class _OutputHandler(logging.Handler):
 
 
 def _listen_to_stdlib(formatter: logging.Formatter, output: Output, *, own_level: int) -> None:
-    handler = _OutputHandler(output)
-    handler.setFormatter(formatter)
+    sending = _ToOutput(output)
+    sending.setFormatter(formatter)
     root = logging.getLogger()
-    for earlier in [one for one in root.handlers if isinstance(one, _OutputHandler)]:
+    for earlier in [one for one in root.handlers if isinstance(one, _ToOutput)]:
         root.removeHandler(earlier)
         earlier.close()
-    root.addHandler(handler)
+    root.addHandler(sending)
     # httpx tells every request at info, httpcore the fields of every answer at debug.
     root.setLevel(logging.INFO if own_level == logging.DEBUG else max(own_level, logging.WARNING))
     logging.getLogger(_OURS).setLevel(own_level)

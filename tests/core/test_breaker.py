@@ -215,6 +215,17 @@ def test_a_trial_that_succeeds_closes_it_and_all_counts_start_anew() -> None:
     assert fail(breaker, trial_at_s)
 
 
+def test_failures_before_an_outage_are_not_added_to_those_after_it() -> None:
+    """The outage may be shorter than the window; its failures were paid for already."""
+    breaker, trial_at_s = opened()
+    assert trial_at_s - NOW_S < POLICY.window_s
+    assert succeed(breaker, trial_at_s)
+
+    answers = [(succeed(breaker, trial_at_s), fail(breaker, trial_at_s)) for _ in range(7)]
+
+    assert answers == [(False, False)] * 7
+
+
 def test_each_failed_trial_doubles_the_time_up_to_the_longest() -> None:
     breaker, now_s = opened(chance=0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.headers import FramingError, read_answer
+from gateway.core.headers import FramingError, interim_fields, read_answer
 from gateway.core.message import AnswerHead, Fields
 
 
@@ -76,6 +76,22 @@ def test_a_date_that_connection_names_is_gone_and_ours_is_due(*, date_first: boo
 def test_it_is_noticed_whether_there_is_a_date() -> None:
     assert read([(b"date", b"Thu, 01 Jan 2026 00:00:00 GMT")]).has_date
     assert not read([]).has_date
+
+
+def test_an_interim_answer_has_neither_framing_nor_hop_by_hop_fields() -> None:
+    """A client that believes the length of a 103 reads the final answer as its body."""
+    link = (b"Link", b"</style.css>; rel=preload")
+    fields = [
+        FIVE,
+        (b"Connection", b"X-Named, close"),
+        link,
+        CHUNKED,
+        (b"Upgrade", b"h2c"),
+        (b"x-named", b"1"),
+        link,
+    ]
+
+    assert [link, link] == interim_fields(fields)
 
 
 # --- Where the body ends (RFC 9112 §6.3) ---------------------------------------------------------

@@ -8,7 +8,13 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.headers import FramingError, read_answer, request_lines, trailer_fields
+from gateway.core.headers import (
+    FramingError,
+    interim_fields,
+    read_answer,
+    request_lines,
+    trailer_fields,
+)
 from gateway.core.message import Fields, Peer, Request
 
 VIA = (b"Via", b"1.1 gateway")
@@ -166,6 +172,13 @@ def test_exactly_the_end_to_end_fields_of_an_answer_cross(fields: Fields, framin
         b"close" not in names_in_connection(fields) and not head.ends_with_connection
     )
     assert head.ends_with_connection == (not framing)
+
+
+@given(field_lists)
+def test_exactly_the_end_to_end_fields_of_an_interim_answer_cross(fields: Fields) -> None:
+    stopped = HOP_BY_HOP | {b"content-length"} | (names_in_connection(fields) - PROTECTED)
+
+    assert [one for one in fields if one[0].lower() not in stopped] == interim_fields(fields)
 
 
 @given(

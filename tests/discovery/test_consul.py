@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trustme
 
 from gateway.core.watch import Trouble
 from gateway.discovery.consul import Consul, ConsulOptions, is_service_name
@@ -229,6 +227,10 @@ async def test_a_token_file_goes_before_a_token_and_is_read_for_each_question(
     assert caught.value.trouble is Trouble.DENIED
 
 
+def test_a_token_is_not_shown() -> None:
+    assert "secret" not in repr(ConsulOptions(token="secret"))
+
+
 @pytest.mark.parametrize("token", ["two\nlines", "schlüssel-\u20ac"])
 async def test_a_token_that_cannot_be_sent_is_our_own_mistake(fake: FakeConsul, token: str) -> None:
     assert (await trouble_of(replace(options(fake), token=token))).trouble is Trouble.BAD
@@ -319,6 +321,12 @@ def test_what_is_no_address_is_refused_at_construction(address: str) -> None:
         Consul(ConsulOptions(address=address))
 
 
+@pytest.mark.parametrize("wait_s", [0, -3, 0.001, 601])
+def test_a_wait_that_consul_would_take_for_another_is_refused(wait_s: float) -> None:
+    with pytest.raises(ValueError, match="wait_s"):
+        ConsulOptions(wait_s=wait_s)
+
+
 def test_a_certificate_that_is_not_there_is_an_error_at_construction(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         Consul(ConsulOptions(address="https://127.0.0.1:1", ca_file=tmp_path / "no.pem"))
@@ -335,68 +343,3 @@ async def test_the_environment_changes_nothing(
         await consul.poll.query("web", index=0)
 
     assert "x-consul-token" not in fake.asked("web")[0].headers
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority with its files."""
-
-    issuer: trustme.CA
-    ca_file: Path
-    client_cert: Path
-    client_key: Path
-
-    def server_context(self) -> ssl.SSLContext:
-        """Make what a Consul needs that wants certificates from its clients."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.issuer.issue_cert("127.0.0.1").configure_cert(context)
-        self.issuer.configure_trust(context)
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    """Make an authority and a certificate for a client."""
-    issuer = trustme.CA()
-    client = issuer.issue_cert("gateway@example.com")
-    made = Authority(issuer, tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem")
-    issuer.cert_pem.write_to_path(made.ca_file)
-    client.cert_chain_pems[0].write_to_path(made.client_cert)
-    client.private_key_pem.write_to_path(made.client_key)
-    return made
-
-
-async def test_a_consul_that_wants_certificates_gets_ours(authority: Authority) -> None:
-    async with FakeConsul(tls=authority.server_context()) as fake:
-        asked = replace(
-            options(fake),
-            ca_file=authority.ca_file,
-            client_cert=authority.client_cert,
-            client_key=authority.client_key,
-        )
-        async with Consul(asked) as consul:
-            await consul.probe()
-
-
-async def test_a_certificate_that_is_missing_is_a_named_trouble(authority: Authority) -> None:
-    """With TLS 1.3 the refusal comes with the first read, as an error that httpx does not wrap."""
-    async with FakeConsul(tls=authority.server_context()) as fake:
-        error = await trouble_of(replace(options(fake), ca_file=authority.ca_file))
-
-    assert error.trouble is Trouble.CUT
-
-
-async def test_a_consul_that_cannot_be_verified_is_not_spoken_to(authority: Authority) -> None:
-    async with FakeConsul(tls=authority.server_context()) as fake:
-        error = await trouble_of(options(fake))
-
-        assert error.trouble is Trouble.UNREACHABLE
-        assert "CERTIFICATE_VERIFY_FAILED" in error.detail
-        assert fake.questions == []
-
-
-def test_no_verification_means_none() -> None:
-    consul = Consul(ConsulOptions(address="https://127.0.0.1:1", verify=False))
-
-    assert consul._tls.verify_mode is ssl.CERT_NONE

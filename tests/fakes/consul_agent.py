@@ -65,7 +65,11 @@ class ConsulAgent:
 
     async def __aenter__(self) -> Self:
         self.launch()
-        await self.wait_until_ready()
+        try:
+            await self.wait_until_ready()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

@@ -1,23 +1,200 @@
-"""A whole gateway on a real socket, in the loop of the test, with either face.
+"""A whole gateway on real sockets, in the loop of the test, with either face.
 
-The rule: nothing in it is faked. What is only visible from inside (tasks, exchanges, connections) is
-looked at directly, so that a test can say that nothing was left behind.
+The rule: nothing in it is faked. What is only visible from inside (tasks, exchanges, connections)
+is looked at when it ends, so that every test that uses it also says that nothing was left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import AsyncExitStack
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
-import uvicorn
+import httpx
+from structlog.testing import capture_logs
 
-from gateway.app import Gateway, create_app
-from gateway.edge.server import Site, _config, _Server, ServeOptions, listen
+from gateway.app import create_app
+from gateway.core.fleet import Member
+from gateway.core.model import Snapshot
+from gateway.edge.server import HttpProtocol, ServeOptions, Site, SiteServer, listen
+from gateway.proxy.pool import Pool
 from gateway.settings import load_settings
+from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import wait_until
 
 Face = Literal["fast", "asgi"]
 FACES: tuple[Face, ...] = ("fast", "asgi")
+
+_OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1)
+_QUIET: Mapping[str, object] = {"registry": "static", "state_dir": "off", "access_log": "off"}
+
+
+class RunningGateway:
+    """A gateway with its admin port, for as long as the `async with` lasts.
+
+    `settings` are those of `gateway.settings`, by the names of their fields. `events` is what it
+    logged. Leaving it raises AssertionError when anything was left behind, or when it made a
+    mistake that a client may not have seen.
+    """
+
+    def __init__(self, routes: str, *, face: Face, folder: Path, **settings: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "routes.yaml"
+        config.write_text(routes, encoding="utf-8")
+        self.gateway = create_app(load_settings({**_QUIET, "config": config, **settings}))
+        self.events: Sequence[MutableMapping[str, Any]] = []
+        self.mistakes: list[str] = []
+        self._members: dict[int, Member[Any]] = {}
+        self.gateway.catalog.subscribe(self._remember)
+        http: HttpProtocol = self.gateway.fast_face if face == "fast" else "httptools"
+        self._sites = (
+            Site(name="main", app=self.gateway, listener=listen("127.0.0.1", 0), http=http),
+            Site(name="admin", app=self.gateway.admin, listener=listen("127.0.0.1", 0)),
+        )
+        self.port, self.admin_port = (int(one.listener.getsockname()[1]) for one in self._sites)
+        self._stack = AsyncExitStack()
+        self._tasks_before: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._tasks_before = asyncio.all_tasks()
+        async with AsyncExitStack() as stack:
+            self.events = stack.enter_context(capture_logs())
+            stack.enter_context(_uvicorn_errors_into(self.mistakes))
+            asyncio.get_running_loop().set_exception_handler(self._note)
+            await stack.enter_async_context(self.gateway.running())
+            await stack.enter_async_context(_serving(self._sites))
+            self._stack = stack.pop_all()
+        self._remember(None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        is_well = await self._stack.__aexit__(kind, error, trace) or kind is None
+        if is_well:
+            await self._expect_nothing_left()
+
+    def member(self, upstream: ScriptedUpstream) -> Member[Any]:
+        """Give the newest Member that stands for this upstream."""
+        found = [one for one in self._members.values() if one.instance.port == upstream.port]
+        assert found, f"nobody at {upstream.authority} was ever known"
+        return found[-1]
+
+    @property
+    def in_flight_count(self) -> int:
+        """How many requests are with any instance now."""
+        return sum(member.in_flight for member in self._members.values())
+
+    def logged(self, name: str) -> list[MutableMapping[str, Any]]:
+        """List the events of this name."""
+        return [event for event in self.events if event["event"] == name]
+
+    async def ask_admin(self, path: str) -> Any:
+        """Get a page of the admin port as JSON, whatever its status."""
+        # Reading the certificates of all authorities would take longer than the test.
+        async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
+            return (await admin.get(f"http://127.0.0.1:{self.admin_port}{path}")).json()
+
+    async def _expect_nothing_left(self) -> None:
+        deadlines = self.gateway.deadlines
+        await wait_until(lambda: not self._leftover_tasks(), within_s=1)
+        assert deadlines.watched == set()
+        assert [one for one in self._members.values() if one.in_flight] == []
+        assert [pool for pool in self._pools() if pool._connecting] == []
+        assert self.mistakes == []
+        assert [event for event in self.events if event["event"] == "task_failed"] == []
+
+    def _leftover_tasks(self) -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - self._tasks_before
+
+    def _pools(self) -> list[Pool]:
+        return [member.pool for member in self._members.values()]
+
+    def _remember(self, _snapshot: Snapshot | None) -> None:
+        for fleet in self.gateway.engine.fleets.values():
+            self._members |= {id(member): member for member in fleet.members.values()}
+
+    def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.mistakes.append(f"{context['message']}: {context.get('exception')!r}")
+
+
+@asynccontextmanager
+async def _serving(sites: Sequence[Site]) -> AsyncIterator[None]:
+    servers = [SiteServer(site, _OPTIONS) for site in sites]
+    async with asyncio.TaskGroup() as tasks:
+        for server in servers:
+            tasks.create_task(server.run_until_left())
+        try:
+            await wait_until(lambda: all(server.started for server in servers))
+            yield
+        finally:
+            for server in servers:
+                server.leave(at_once=False)
+
+
+@contextmanager
+def _uvicorn_errors_into(lines: list[str]) -> Iterator[None]:
+    """Collect what uvicorn says of an app that failed: the client may have noticed nothing."""
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            lines.append(f"{record.getMessage().strip()}: {error!r}")
+
+    collector = Collector(level=logging.ERROR)
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(collector)
+    try:
+        yield
+    finally:
+        logger.removeHandler(collector)
+
+
+class Serve(Protocol):
+    """Makes the gateway of a test, with the face that the test is told with."""
+
+    def __call__(self, routes: str, **settings: object) -> RunningGateway:
+        """Make it; it runs for as long as its `async with` lasts."""
+        ...
+
+
+def ask(
+    target: str = "/", method: str = "GET", *fields: tuple[str, str], body: bytes | None = None
+) -> bytes:
+    """Write a request of HTTP/1.1, with a length where there is a body."""
+    length = () if body is None else (("Content-Length", str(len(body))),)
+    lines = [f"{name}: {value}\r\n" for name, value in (*fields, *length)]
+    head = f"{method} {target} HTTP/1.1\r\nHost: shop.example\r\n{''.join(lines)}\r\n"
+    return head.encode("latin-1") + (body or b"")
+
+
+def routes_to(
+    *upstreams: ScriptedUpstream | int,
+    match: Mapping[str, object] | None = None,
+    service: Mapping[str, object] | None = None,
+    **route: object,
+) -> str:
+    """Write a routes.yaml with one route to one service that is called `web`.
+
+    An upstream may be just a port. `match` and `service` are the keys of those entries, `route`
+    are further keys of the route itself.
+    """
+    ports = [one if isinstance(one, int) else one.port for one in upstreams]
+    servers = [f"http://127.0.0.1:{port}" for port in ports]
+    return routes_file(
+        {"web": {"servers": servers, **(service or {})}},
+        {"match": match or {"path_prefix": "/"}, "service": "web", **route},
+    )
+
+
+def routes_file(services: Mapping[str, object], *routes: Mapping[str, object]) -> str:
+    """Write a routes.yaml; JSON is YAML too."""
+    return json.dumps({"version": 1, "services": services, "routes": routes})

@@ -6,7 +6,6 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,58 +19,13 @@ from gateway.core.fleet import Member
 from gateway.core.message import Peer, Request
 from gateway.core.model import Instance
 from gateway.core.policy import BreakerPolicy
-from gateway.core.routing import Route, RouteMatch
 from gateway.observability.access import AccessLog, line_of, open_access_log
 from gateway.observability.output import Output, to_stream
+from tests.fakes.settled import FakeAttempts, FakeExchange, FakeFailedAttempt, FakeUpload
 from tests.fakes.waiting import wait_until
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NOW = "2026-01-02T03:04:05.000000Z"
-
-
-@dataclass
-class FakeTarget:
-    route: Route = field(
-        default_factory=lambda: Route(id="users", match=RouteMatch(path=b"/"), service="user")
-    )
-
-
-@dataclass
-class FakeFailedAttempt:
-    member: Member[Any]
-    failure: Failure
-
-
-@dataclass
-class FakeAttempts:
-    """As the engine's: there is no `member` until somebody was tried."""
-
-    failed: list[FakeFailedAttempt] = field(default_factory=list)
-
-    def trying(self, member: Member[Any]) -> FakeAttempts:
-        self.member = member
-        return self
-
-
-@dataclass
-class FakeUpload:
-    received_bytes: int
-
-
-@dataclass
-class FakeExchange:
-    """A request that is over, as far as its line is concerned."""
-
-    request: Request
-    is_routed: bool = False
-    failure: Failure | None = None
-    detail: str = ""
-    status: int = 200
-    answered_at_s: float = 0.0
-    sent_bytes: int = 0
-    upload: FakeUpload | None = None
-    target: FakeTarget = field(default_factory=FakeTarget)
-    attempts: FakeAttempts = field(default_factory=FakeAttempts)
 
 
 class Timers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -171,6 +173,19 @@ def test_a_record_that_cannot_be_formatted_is_shown_and_raises_nothing(
 
     assert lines() == []
     assert "a real number is required" in capsys.readouterr().err
+
+
+def test_what_was_told_is_written_when_the_process_ends() -> None:
+    script = (
+        "import sys, structlog\n"
+        "from gateway.observability.logging import configure_logging\n"
+        "configure_logging('info', 'json', sys.stdout)\n"
+        "structlog.get_logger().info('last_words')\n"
+    )
+
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+    assert b'"event":"last_words"' in told.stdout
 
 
 @pytest.mark.parametrize(

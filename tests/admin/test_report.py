@@ -1,0 +1,319 @@
+"""What is shown, and how the state of one thing becomes the state of the whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gateway import __version__
+from gateway.admin import report
+from gateway.core.model import Status
+from gateway.core.policy import RetryPolicy, Timeouts
+from gateway.core.registry import RegistryHealth
+from gateway.core.routing import RouteMatch
+from tests.fakes.admin import FakeEntry, FakeRegistry, FakeView, instance, route
+
+WELL = RegistryHealth(name="consul", reachable=True, since_s=940.0)
+
+
+def view_of(*services: str) -> FakeView:
+    view = FakeView([route(service, service) for service in services])
+    view.registries = [FakeRegistry(WELL)]
+    return view
+
+
+def test_a_gateway_where_all_is_well() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), instance("user-2"), confirmed_at_s=998.5)
+
+    health = report.health(view, 1000.0)
+
+    assert health == {
+        "status": "ok",
+        "version": __version__,
+        "uptime_s": 100.0,
+        "draining": False,
+        "registries": [{"name": "consul", "reachable": True, "since_s": 60.0, "detail": None}],
+        "services": {
+            "users": {
+                "status": "ok",
+                "instances": 2,
+                "passing": 2,
+                "warning": 0,
+                "critical": 0,
+                "maintenance": 0,
+                "held": 0,
+                "in_flight": 0,
+                "snapshot": {"source": "consul", "index": 7, "fresh": True, "age_s": 1.5},
+                "breakers": {"open": 0, "half_open": 0},
+                "open": [],
+            }
+        },
+    }
+
+
+def test_a_registry_that_is_away_degrades_and_says_since_when_and_why() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.registries = [
+        FakeRegistry(replace(WELL, reachable=False, since_s=995.0, detail="connection refused"))
+    ]
+
+    health = report.health(view, 1000.0)
+
+    assert health["status"] == "degraded"
+    assert health["registries"] == [
+        {"name": "consul", "reachable": False, "since_s": 5.0, "detail": "connection refused"}
+    ]
+
+
+def test_a_registry_that_was_not_asked_yet_is_not_all_well() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.registries = [FakeRegistry(replace(WELL, reachable=None))]
+
+    assert report.health(view, 1000.0)["status"] == "degraded"
+
+
+def test_no_services_and_no_registries_are_no_trouble() -> None:
+    assert report.health(FakeView(), 1000.0)["status"] == "ok"
+
+
+def test_it_is_down_only_when_every_service_is() -> None:
+    view = view_of("users", "orders")
+    view.publish("users", instance("user-1"))
+
+    one_left = report.health(view, 1000.0)["status"]
+    view.publish("users")
+    none_left = report.health(view, 1000.0)["status"]
+
+    assert (one_left, none_left) == ("degraded", "down")
+
+
+def test_a_service_that_was_never_heard_of_has_no_snapshot_and_is_down() -> None:
+    service = report.health(view_of("users"), 1000.0)["services"]["users"]
+
+    assert (service["status"], service["snapshot"], service["instances"]) == ("down", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ([Status.PASSING, Status.CRITICAL], "ok"),
+        ([Status.WARNING], "ok"),
+        ([Status.PASSING, Status.MAINTENANCE], "ok"),
+        ([Status.CRITICAL, Status.MAINTENANCE], "down"),
+        ([], "down"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(one.value for one in value),
+)
+def test_what_the_registry_takes_out_is_its_business_while_others_are_left(
+    statuses: list[Status], expected: str
+) -> None:
+    view = view_of("users")
+    view.publish("users", *(instance(str(n), status=status) for n, status in enumerate(statuses)))
+
+    service = report.health(view, 1000.0)["services"]["users"]
+
+    assert service["status"] == expected
+    for status in Status:
+        assert statuses.count(status) == service[status.value]
+
+
+def test_a_snapshot_from_disk_is_stale_and_has_no_age() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), source="disk", index=0, confirmed_at_s=None)
+
+    service = report.health(view, 1000.0)["services"]["users"]
+
+    assert service["status"] == "degraded"
+    assert service["snapshot"] == {"source": "disk", "index": 0, "fresh": False, "age_s": None}
+
+
+def test_a_snapshot_that_the_registry_cannot_confirm_any_more_keeps_its_age() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.catalog["users"] = FakeEntry(confirmed_at_s=970.0, is_stale=True)
+
+    snapshot = report.health(view, 1000.0)["services"]["users"]["snapshot"]
+
+    assert (snapshot["fresh"], snapshot["age_s"]) == (False, 30.0)
+
+
+def test_a_snapshot_that_the_catalog_does_not_know_is_not_called_fresh() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.catalog.clear()
+
+    snapshot = report.health(view, 1000.0)["services"]["users"]["snapshot"]
+
+    assert (snapshot["fresh"], snapshot["age_s"]) == (False, None)
+
+
+def test_held_instances_are_counted_and_degrade() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), instance("user-2", held=True))
+
+    service = report.health(view, 1000.0)["services"]["users"]
+
+    assert (service["status"], service["held"]) == ("degraded", 1)
+
+
+def test_an_open_breaker_is_shown_with_its_reason_and_its_next_trial() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), instance("user-2"))
+    view.trip("users", "user-2")
+
+    service = report.health(view, 1002.0)["services"]["users"]
+
+    assert (service["status"], service["breakers"]) == ("degraded", {"open": 1, "half_open": 0})
+    assert service["open"] == [
+        {
+            "instance": "user-2",
+            "state": "open",
+            "since_s": 2.0,
+            "why": "connect_failed",
+            "retry_in_s": 7.0,
+        }
+    ]
+
+
+def test_a_service_whose_breakers_are_all_open_is_down_until_a_trial_is_due() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.trip("users", "user-1")
+
+    open_ = report.health(view, 1008.0)["services"]["users"]
+    half_open = report.health(view, 1009.0)["services"]["users"]
+
+    assert (open_["status"], half_open["status"]) == ("down", "degraded")
+    assert half_open["breakers"] == {"open": 0, "half_open": 1}
+    assert (half_open["open"][0]["state"], half_open["open"][0]["retry_in_s"]) == ("half_open", 0.0)
+
+
+def test_requests_in_flight_are_counted_over_all_instances() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), instance("user-2"))
+    for count, member in enumerate(view.engine.fleets["users"].members.values(), 1):
+        member.in_flight = count
+
+    assert report.health(view, 1000.0)["services"]["users"]["in_flight"] == 3
+    shown = report.service(view, "users", 1000.0)["instances"]
+    assert [one["in_flight"] for one in shown] == [1, 2]
+
+
+def test_a_service_is_shown_with_all_that_is_known_of_its_instances() -> None:
+    view = view_of("users")
+    view.publish(
+        "users",
+        instance("user-1", host="::1", scheme="https", weight=3, tags=("v2",), zone="a"),
+    )
+
+    service = report.service(view, "users", 1000.0)
+
+    assert (service["name"], service["status"]) == ("users", "ok")
+    assert service["instances"] == [
+        {
+            "id": "user-1",
+            "address": "[::1]:8000",
+            "scheme": "https",
+            "status": "passing",
+            "weight": 3,
+            "tags": ("v2",),
+            "zone": "a",
+            "held": False,
+            "in_flight": 0,
+            "breaker": {"state": "closed", "since_s": None, "why": None, "retry_in_s": None},
+        }
+    ]
+
+
+def test_a_breaker_that_closed_again_keeps_no_old_reason() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.trip("users", "user-1")
+    breaker = view.engine.fleets["users"].members["user-1"].breaker
+    trial = breaker.admit(1010.0)
+    assert trial is not None
+    breaker.succeeded(trial, 1010.0)
+
+    shown = report.service(view, "users", 1012.0)["instances"][0]["breaker"]
+
+    assert shown == {"state": "closed", "since_s": 2.0, "why": None, "retry_in_s": None}
+
+
+def test_a_service_that_no_route_goes_to_is_not_shown() -> None:
+    with pytest.raises(KeyError):
+        report.service(view_of("users"), "orders", 1000.0)
+
+
+def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
+    view = FakeView(
+        [
+            route(
+                "orders-write",
+                "orders",
+                match=RouteMatch(
+                    path=b"/api/caf%C3%A9",
+                    hosts=("api.example.com",),
+                    methods=frozenset({b"PUT", b"POST"}),
+                ),
+                strip_prefix=True,
+                add_prefix=b"/v2",
+                preserve_host=False,
+                timeouts=Timeouts(connect_s=1.0, response_s=None, idle_s=3.0, request_s=4.0),
+                retry=RetryPolicy(
+                    attempts=2,
+                    statuses=frozenset({503, 502}),
+                    methods=frozenset({b"GET"}),
+                    buffer_bytes=10,
+                ),
+            )
+        ]
+    )
+
+    assert report.routes(view) == [
+        {
+            "id": "orders-write",
+            "match": {
+                "path_prefix": "/api/caf%C3%A9",
+                "hosts": ("api.example.com",),
+                "methods": ["POST", "PUT"],
+            },
+            "service": "orders",
+            "strip_prefix": True,
+            "add_prefix": "/v2",
+            "preserve_host": False,
+            "timeouts": {"connect_s": 1.0, "response_s": None, "idle_s": 3.0, "request_s": 4.0},
+            "retry": {
+                "attempts": 2,
+                "statuses": [502, 503],
+                "methods": ["GET"],
+                "buffer_bytes": 10,
+            },
+        }
+    ]
+
+
+def test_a_route_for_one_path_and_any_method_says_so() -> None:
+    view = FakeView([route("home", "web", match=RouteMatch(path=b"/home", is_prefix=False))])
+
+    (shown,) = report.routes(view)
+
+    assert shown["match"] == {"path": "/home", "hosts": (), "methods": None}
+
+
+def test_all_of_it_can_be_written_as_json() -> None:
+    view = view_of("users", "orders")
+    view.publish("users", instance("user-1"), instance("user-2"))
+    view.trip("users", "user-1")
+
+    for shown in (
+        report.readiness(view),
+        report.health(view, 1001.0),
+        report.routes(view),
+        report.services(view, 1001.0),
+    ):
+        assert json.dumps(shown)

@@ -1,0 +1,323 @@
+"""Any legal order of events, one Exchange after the other, three instances: the laws that hold.
+
+1.  The client hears: interim answers, then a head, pieces, and an end or a cut; or a cut alone.
+2.  Nobody is in flight, no Permit is out and no deadline is watched once the Exchange has settled,
+    and it settles once.
+3.  What is not idempotent begins on one connection at most.
+4.  What each instance reads is the client's request, in the eyes of a parser that is not ours; it
+    is whole only if the client's was.
+5.  Nobody waits for ever: there is a deadline, and whoever is not waited for is not paused.
+"""
+
+from __future__ import annotations
+
+import re
+from math import inf
+
+import h11
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+
+from gateway.core.failure import Failure
+from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
+from gateway.proxy.exchange import Phase
+from tests.fakes.engine import Play, Policies, Stage
+from tests.fakes.sides import FakeConnection
+
+TIMEOUTS = Timeouts(connect_s=2.0, response_s=15.0, idle_s=60.0, request_s=200.0)
+POLICIES = Policies(
+    timeouts=TIMEOUTS,
+    retry=RetryPolicy(attempts=3, buffer_bytes=10),
+    breaker=BreakerPolicy(consecutive_failures=2, open_for_s=10.0),
+    client_body_timeout_s=30.0,
+)
+SAID = re.compile(r"(interim )*(head (body )*(end|abort) |abort )")
+RARELY = st.integers(0, 9).map(lambda drawn: drawn == 9)
+CHUNKS = st.binary(max_size=12)
+
+
+def read_by_h11(sent: bytes) -> tuple[h11.Request, bytes, bool]:
+    """Read a request as an instance would: its head, its body so far, and whether it is whole."""
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(sent)
+    request = parser.next_event()
+    assert isinstance(request, h11.Request)
+    body = b""
+    while isinstance(event := parser.next_event(), h11.Data):
+        body += event.data
+    assert parser.trailing_data[0] == b""
+    return request, body, isinstance(event, h11.EndOfMessage)
+
+
+class ExchangeMachine(RuleBasedStateMachine):
+    """Plays all sides of one Exchange."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage("abc", POLICIES)
+        self.play = self.stage.begin()
+        self.play.exchange.client_gone(self.stage.clock())
+
+    @precondition(lambda self: not self.is_open)
+    @rule(
+        method=st.sampled_from([b"GET", b"PUT", b"POST"]),
+        length=st.sampled_from([0, 5, 30, None]),
+        warm=st.sets(st.sampled_from("abc")),
+        open_ones=st.sets(st.sampled_from("abc"), max_size=1),
+        later_s=st.sampled_from([0.0, 300.0]),
+    )
+    def begin(
+        self,
+        method: bytes,
+        length: int | None,
+        warm: set[str],
+        open_ones: set[str],
+        later_s: float,
+    ) -> None:
+        self.stage.clock.advance(300.0)
+        for key in sorted(open_ones):
+            self.stage.open_breaker(key)
+        self.stage.clock.advance(later_s)
+        for key, pool in self.stage.pools.items():
+            pool.warm.clear()
+            if key in warm:
+                pool.warm_up()
+        self.length = length
+        self.body = b""
+        self.left_bytes = 60 if length is None else length
+        self.has_ended = length == 0
+        self.client_takes = True
+        self.instance_takes = True
+        self.has_head = False
+        self.play = self.stage.begin(method, length)
+
+    # --- Where things stand ----------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self.play.exchange.phase is not Phase.SETTLED
+
+    @property
+    def connections(self) -> list[FakeConnection]:
+        all_made = [one for pool in self.stage.pools.values() for one in pool.made]
+        return [one for one in all_made if one.exchange is self.play.exchange]
+
+    @property
+    def takes_body(self) -> bool:
+        return self.is_open and not self.has_ended
+
+    @property
+    def current(self) -> FakeConnection | None:
+        return next((one for one in self.connections if one.ending is None), None)
+
+    def carried(self) -> FakeConnection:
+        connection = self.current
+        assert connection is not None
+        return connection
+
+    def look_around(self, before: FakeConnection | None) -> None:
+        """Notice that the Exchange went to another connection."""
+        if self.current is not before:
+            self.has_head = False
+            self.instance_takes = True
+
+    # --- The client ------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.takes_body and self.left_bytes)
+    @rule(chunk=CHUNKS)
+    def client_sends(self, chunk: bytes) -> None:
+        chunk = chunk[: self.left_bytes]
+        self.left_bytes -= len(chunk)
+        self.body += chunk
+        self.stage.send(self.play, chunk)
+
+    @precondition(lambda self: self.takes_body and (self.length is None or not self.left_bytes))
+    @rule()
+    def client_ends(self) -> None:
+        self.has_ended = True
+        self.stage.send_end(self.play)
+
+    @precondition(lambda self: self.takes_body)
+    @rule(is_too_much=st.booleans(), rarely=RARELY)
+    def client_breaks_its_promise(self, is_too_much: bool, rarely: bool) -> None:  # noqa: FBT001
+        if not rarely:
+            return
+        if self.length is None:
+            self.play.exchange.client_failed(Failure.BAD_REQUEST, "garbage", self.stage.clock())
+        elif is_too_much:
+            self.stage.send(self.play, b"x" * (self.left_bytes + 1))
+        elif self.left_bytes:
+            self.stage.send_end(self.play)
+
+    @precondition(lambda self: self.is_open and self.client_takes)
+    @rule()
+    def client_takes_no_more(self) -> None:
+        self.client_takes = False
+        self.play.exchange.client_paused()
+
+    @precondition(lambda self: self.is_open and not self.client_takes)
+    @rule()
+    def client_takes_more_again(self) -> None:
+        self.client_takes = True
+        self.play.exchange.client_resumed(self.stage.clock())
+
+    @precondition(lambda self: self.is_open)
+    @rule(rarely=RARELY)
+    def client_leaves(self, rarely: bool) -> None:  # noqa: FBT001 -- drawn
+        if rarely:
+            self.play.exchange.client_gone(self.stage.clock())
+
+    # --- The instance ----------------------------------------------------------------------------
+
+    @precondition(lambda self: any(pool.waiting for pool in self.stage.pools.values()))
+    @rule(has_taken=st.booleans())
+    def connection_stands(self, has_taken: bool) -> None:  # noqa: FBT001 -- drawn
+        pool = next(pool for pool in self.stage.pools.values() if pool.waiting)
+        pool.connect(has_taken=has_taken)
+        self.has_head = False
+        self.instance_takes = has_taken
+
+    @precondition(lambda self: any(pool.waiting for pool in self.stage.pools.values()))
+    @rule(failure=st.sampled_from([Failure.CONNECT_FAILED, Failure.TLS_FAILED]))
+    def connection_is_refused(self, failure: Failure) -> None:
+        pool = next(pool for pool in self.stage.pools.values() if pool.waiting)
+        pool.refuse(failure)
+        self.look_around(None)
+
+    @precondition(lambda self: self.current and self.instance_takes and not self.has_ended)
+    @rule()
+    def instance_takes_no_more(self) -> None:
+        self.instance_takes = False
+        self.carried().pauses()
+
+    @precondition(lambda self: self.current and not self.instance_takes)
+    @rule()
+    def instance_takes_more_again(self) -> None:
+        self.instance_takes = True
+        self.carried().resumes()
+
+    @precondition(lambda self: self.current and not self.has_head)
+    @rule()
+    def instance_answers_for_now(self) -> None:
+        self.carried().interim()
+
+    @precondition(lambda self: self.current and not self.has_head)
+    @rule(status=st.sampled_from([200, 404, 500, 503]))
+    def instance_answers(self, status: int) -> None:
+        before = self.carried()
+        self.has_head = True
+        before.head(status)
+        self.look_around(before)
+
+    @precondition(lambda self: self.current and self.has_head)
+    @rule()
+    def instance_sends(self) -> None:
+        self.carried().body()
+
+    @precondition(lambda self: self.current and self.has_head)
+    @rule()
+    def instance_ends(self) -> None:
+        self.carried().end()
+
+    @precondition(lambda self: self.current)
+    @rule(
+        failure=st.sampled_from(
+            [Failure.DISCONNECTED_EARLY, Failure.BAD_RESPONSE, Failure.STALE_CONNECTION]
+        )
+    )
+    def instance_is_lost(self, failure: Failure) -> None:
+        before = self.carried()
+        before.fail(Failure.UPSTREAM_BROKE_OFF if self.has_head else failure)
+        self.look_around(before)
+
+    # --- The clock, and we -----------------------------------------------------------------------
+
+    @rule(by_s=st.sampled_from([0.1, 0.1, 0.1, 1.0, 1.9, 2.0, 14.9, 15.0, 30.0, 60.0]))
+    def time_passes(self, by_s: float) -> None:
+        before = self.current
+        self.stage.pass_time(by_s)
+        self.look_around(before)
+
+    @precondition(lambda self: self.is_open)
+    @rule(rarely=RARELY)
+    def we_make_a_mistake(self, rarely: bool) -> None:  # noqa: FBT001 -- drawn
+        if rarely:
+            self.play.exchange.break_down(self.stage.clock())
+
+    # --- The laws --------------------------------------------------------------------------------
+
+    @invariant()
+    def what_the_client_hears_is_an_answer(self) -> None:
+        said = "".join(f"{word.split()[0]} " for word in self.play.client.said)
+        if self.is_open:
+            assert SAID.match(said) is None
+        else:
+            assert SAID.fullmatch(said)
+
+    @invariant()
+    def in_flight_is_what_is_in_hand(self) -> None:
+        in_flight = [self.stage.member(key).in_flight for key in "abc"]
+        assert sorted(in_flight) == ([0, 0, 1] if self.is_open else [0, 0, 0])
+
+    @invariant()
+    def nothing_is_left_once_it_has_settled(self) -> None:
+        if not self.is_open:
+            self.stage.assert_all_is_settled()
+            assert self.play.exchange is self.stage.observer.settled_ones[-1]
+
+    @invariant()
+    def what_is_not_idempotent_begins_once_at_most(self) -> None:
+        assert self.play.exchange.request.method != b"POST" or len(self.connections) <= 1
+
+    @invariant()
+    def nobody_waits_for_ever(self) -> None:
+        if self.is_open:
+            assert self.play.exchange.deadline_s < inf
+            assert {self.play.exchange} == self.stage.deadlines.watched
+            assert self.current or any(pool.waiting for pool in self.stage.pools.values())
+
+    @invariant()
+    def whoever_is_not_waited_for_is_read(self) -> None:
+        connection = self.current
+        if connection is None:
+            return
+        if self.instance_takes:
+            assert not self.play.client.is_paused
+        elif not self.has_ended and self.play.exchange.upload is not None:
+            assert self.play.client.is_paused
+        assert connection.is_paused == (self.has_head and not self.client_takes)
+
+    @invariant()
+    def what_is_kept_is_bounded(self) -> None:
+        upload = self.play.exchange.upload
+        if self.is_open and upload is not None and self.current:
+            assert not upload.is_over_buffer
+
+    @invariant()
+    def each_instance_reads_the_clients_request(self) -> None:
+        heads = set()
+        for connection in self.connections:
+            request, body, is_whole = read_by_h11(bytes(connection.sent))
+            heads.add((request.method, request.target, tuple(request.headers.raw_items())))
+            assert self.body.startswith(body)
+            assert not is_whole or (self.has_ended and body == self.body) or self.is_counted(body)
+            if connection.ending == "reusable":
+                assert is_whole
+        assert len(heads) <= 1
+
+    def is_counted(self, body: bytes) -> bool:
+        """Whether a body is whole because all of its Content-Length is here."""
+        return self.length is not None and len(body) == self.length
+
+    def teardown(self) -> None:
+        if self.is_open:
+            self.play.exchange.client_gone(self.stage.clock())
+        self.stage.assert_all_is_settled()
+
+
+TestExchangeMachine = ExchangeMachine.TestCase
