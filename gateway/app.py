@@ -129,26 +129,28 @@ class Gateway:
         if store is not None:
             followed = _names_in_registry(self.config)
             self.catalog.restore(one for one in store.load() if one.service in followed)
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            long_lived = [
-                tasks.create_task(registry.run(), name=f"registry:{registry.name}")
-                for registry in self.registries
-            ]
-            if store is not None:
-                long_lived.append(tasks.create_task(store.run(self.catalog), name="snapshots"))
-            self.deadlines.start(asyncio.get_running_loop())
-            gc.collect()
-            gc.freeze()  # what was made at the start stays: the collector need not look at it again
-            try:
-                yield
-            finally:
-                self.deadlines.stop()
-                self.engine.close()
-                for task in (*long_lived, *self._spawned):
-                    task.cancel()
-                self._events.close()
-                gc.unfreeze()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                long_lived = [
+                    tasks.create_task(registry.run(), name=f"registry:{registry.name}")
+                    for registry in self.registries
+                ]
+                if store is not None:
+                    long_lived.append(tasks.create_task(store.run(self.catalog), name="snapshots"))
+                self.deadlines.start(asyncio.get_running_loop())
+                gc.collect()
+                gc.freeze()  # what was made at the start stays; the collector need not look at it
+                try:
+                    yield
+                finally:
+                    self.deadlines.stop()
+                    self.engine.close()
+                    for task in (*long_lived, *self._spawned):
+                        task.cancel()
+        finally:
+            self._events.close()  # last of all: whatever was in hand has its line
+            gc.unfreeze()
 
     def drain(self) -> None:
         """Be not ready from now on."""

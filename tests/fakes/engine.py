@@ -106,7 +106,7 @@ class Stage:
     def open_breaker(self, key: str) -> None:
         """Let an instance fail until it is left alone."""
         breaker = self.member(key).breaker
-        for _ in range(self.policies.breaker.consecutive_failures):
+        while self.breaker_state(key) is not BreakerState.OPEN:
             permit = breaker.admit(self.clock())
             assert permit is not None
             breaker.failed(permit, self.clock(), why="test", chance=0.0)

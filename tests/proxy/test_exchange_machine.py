@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
 from gateway.proxy.exchange import Phase
-from tests.fakes.engine import Play, Policies, Stage
+from tests.fakes.engine import Policies, Stage
 from tests.fakes.sides import FakeConnection
 
 TIMEOUTS = Timeouts(connect_s=2.0, response_s=15.0, idle_s=60.0, request_s=200.0)
