@@ -31,9 +31,8 @@ BANNED = {
 }
 ALLOWED = {
     "ServerState": "uvicorn's word for what its connections share",
-    "_Node": "a node of the routing trie; the word is that of the data structure",
     "_OutputHandler": "a logging.Handler, extended",
-    "_Server": "a uvicorn.Server, extended",
+    "SiteServer": "a uvicorn.Server, extended",
 }
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 

@@ -79,13 +79,13 @@ class RouteConflictError(ValueError):
         super().__init__(f"route {second.id!r} takes the same requests as route {first.id!r}")
 
 
-class _Node(Generic[T]):
+class _Segment(Generic[T]):
     """One segment of the trie, with the routes that end here, those that name methods first."""
 
     __slots__ = ("children", "exact", "prefix")
 
     def __init__(self) -> None:
-        self.children: dict[bytes, _Node[T]] = {}
+        self.children: dict[bytes, _Segment[T]] = {}
         self.exact: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
         self.prefix: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
 
@@ -102,9 +102,9 @@ class RouteTable(Generic[T]):
         listed = list(entries)
         for first, second in conflicts([route for route, _ in listed]):
             raise RouteConflictError(first, second)
-        self._any_host: _Node[T] = _Node()
-        self._exact_hosts: dict[bytes, _Node[T]] = {}
-        self._wildcards: dict[bytes, _Node[T]] = {}
+        self._any_host: _Segment[T] = _Segment()
+        self._exact_hosts: dict[bytes, _Segment[T]] = {}
+        self._wildcards: dict[bytes, _Segment[T]] = {}
         for route, target in listed:
             for root in self._roots_of(route.match):
                 _insert(root, route.match, target)
@@ -120,16 +120,16 @@ class RouteTable(Generic[T]):
             return _find((self._any_host,), segments, method)
         return _find(self._roots_for(host), segments, method)
 
-    def _roots_of(self, match: RouteMatch) -> Iterator[_Node[T]]:
+    def _roots_of(self, match: RouteMatch) -> Iterator[_Segment[T]]:
         if not match.hosts:
             yield self._any_host
         for host in match.hosts:
             if host.startswith("*."):
-                yield self._wildcards.setdefault(host[2:].encode(), _Node())
+                yield self._wildcards.setdefault(host[2:].encode(), _Segment())
             else:
-                yield self._exact_hosts.setdefault(host.encode(), _Node())
+                yield self._exact_hosts.setdefault(host.encode(), _Segment())
 
-    def _roots_for(self, host: bytes) -> Iterator[_Node[T]]:
+    def _roots_for(self, host: bytes) -> Iterator[_Segment[T]]:
         name = host_without_port(host)
         exact = self._exact_hosts.get(name)
         if exact is not None:
@@ -172,22 +172,22 @@ def conflicts(routes: Iterable[Route]) -> list[tuple[Route, Route]]:
     return list(found.values())
 
 
-def _insert(root: _Node[T], match: RouteMatch, target: T) -> None:
-    node = root
+def _insert(root: _Segment[T], match: RouteMatch, target: T) -> None:
+    here = root
     path = match.path.rstrip(b"/") if match.is_prefix else match.path
     for segment in path.split(b"/")[1:]:
-        node = node.children.setdefault(segment, _Node())
+        here = here.children.setdefault(segment, _Segment())
     entry = (match.methods, target)
-    kind = node.prefix if match.is_prefix else node.exact
+    kind = here.prefix if match.is_prefix else here.exact
     # Those that name methods come first; among them the order cannot matter: they do not overlap.
     ordered = (entry, *kind) if match.methods is not None else (*kind, entry)
     if match.is_prefix:
-        node.prefix = ordered
+        here.prefix = ordered
     else:
-        node.exact = ordered
+        here.exact = ordered
 
 
-def _find(roots: Iterable[_Node[T]], segments: list[bytes], method: bytes) -> T | NoMatch:
+def _find(roots: Iterable[_Segment[T]], segments: list[bytes], method: bytes) -> T | NoMatch:
     refused: list[frozenset[bytes]] = []
     for root in roots:
         for candidates in _most_specific_first(root, segments):
@@ -199,19 +199,19 @@ def _find(roots: Iterable[_Node[T]], segments: list[bytes], method: bytes) -> T 
 
 
 def _most_specific_first(
-    root: _Node[T], segments: list[bytes]
+    root: _Segment[T], segments: list[bytes]
 ) -> list[tuple[tuple[frozenset[bytes] | None, T], ...]]:
-    node = root
+    here = root
     found = [root.prefix] if root.prefix else []
     for segment in segments:
-        child = node.children.get(segment)
+        child = here.children.get(segment)
         if child is None:
             break
-        node = child
-        if node.prefix:
-            found.append(node.prefix)
+        here = child
+        if here.prefix:
+            found.append(here.prefix)
     else:
-        if node.exact:
-            found.append(node.exact)
+        if here.exact:
+            found.append(here.exact)
     found.reverse()
     return found

@@ -59,6 +59,16 @@ def test_the_fullest_of_all_is_never_picked_unless_others_are_as_full(
     assert any(picked.in_flight <= one.in_flight for one in candidates if one is not picked)
 
 
+def test_every_pair_is_drawn_equally_often() -> None:
+    for idle_at in range(4):
+        candidates = [Cart(in_flight=int(at != idle_at)) for at in range(4)]
+
+        pairs = [(first / 4, second / 3) for first in range(4) for second in range(3)]
+        picked = [pick(candidates, sequence(*pair)) for pair in pairs]
+
+        assert 6 == picked.count(candidates[idle_at])
+
+
 def test_a_hundred_stay_nearly_as_even_as_if_everybody_was_asked() -> None:
     """One draw alone would leave somebody about 35 above the mean of 100; two leave 2 or 3."""
     random = Random(7).random
@@ -95,10 +105,23 @@ def test_shares_follow_the_weights_at_any_load(weights: list[int], in_hand: int)
     assert pytest.approx(wanted, rel=0.25) == shares(weights, in_hand=in_hand)
 
 
-def test_the_light_one_is_relieved_when_it_is_fuller_than_its_share() -> None:
-    light, heavy = Cart(in_flight=2, weight=1), Cart(in_flight=1, weight=2)
+@pytest.mark.parametrize(
+    ("first", "other", "is_relieved"),
+    [
+        (Cart(0, weight=1), Cart(0, weight=9), False),
+        (Cart(1, weight=1), Cart(8, weight=9), True),
+        (Cart(1, weight=1), Cart(9, weight=9), False),
+        (Cart(9, weight=9), Cart(0, weight=1), True),
+        (Cart(8, weight=9), Cart(0, weight=1), False),
+    ],
+    ids=["idle", "just-fuller", "as-full", "heavy-just-fuller", "heavy-has-room"],
+)
+def test_the_first_drawn_is_relieved_if_the_other_would_be_no_fuller_with_it(
+    first: Cart, other: Cart, *, is_relieved: bool
+) -> None:
+    picked = pick_by_weight([first, other], sequence(0.0, 0.0))
 
-    assert heavy is pick_by_weight([light, heavy], sequence(0.0, 0.0))
+    assert (other if is_relieved else first) is picked
 
 
 def test_weight_zero_gets_nothing_while_anything_else_can() -> None:

@@ -34,6 +34,14 @@ def succeed(breaker: Breaker, now_s: float = NOW_S) -> bool:
     return breaker.succeeded(admitted(breaker, now_s), now_s)
 
 
+def report(breaker: Breaker, results: str, at_s: list[float]) -> list[bool]:
+    """Report failures (F) and successes (S); tell which of them changed the state."""
+    return [
+        fail(breaker, now_s) if result == "F" else succeed(breaker, now_s)
+        for result, now_s in zip(results, at_s, strict=True)
+    ]
+
+
 def opened(*, chance: float = 0.99) -> tuple[Breaker, float]:
     """Make a Breaker that has just opened; the instant of its trial comes with it."""
     breaker = Breaker(POLICY)
@@ -78,23 +86,19 @@ def test_one_success_makes_the_row_start_anew() -> None:
 
 def test_it_opens_when_the_failed_share_of_a_window_is_reached() -> None:
     breaker = Breaker(POLICY)
+    at_s = [NOW_S + 10 * number / 19 for number in range(20)]
 
-    answers = []
-    for at_s in range(10):
-        answers += [fail(breaker, NOW_S + at_s), succeed(breaker, NOW_S + at_s)]
-    answers.append(fail(breaker, NOW_S + 10))
+    answers = report(breaker, "FSSF" + "SF" * 8, at_s)
 
-    assert answers == [False] * 20 + [True]
+    assert answers == [False] * 19 + [True]
 
 
 def test_a_share_below_the_ratio_does_not_open_it() -> None:
     breaker = Breaker(POLICY)
 
-    for _ in range(100):
-        assert not fail(breaker)
-        assert not any(succeed(breaker) for _ in range(2))
-
-    assert BreakerState.CLOSED is breaker.state(NOW_S)
+    for window in range(3):
+        answers = report(breaker, "FSSSSF" + "SF" * 7, [NOW_S + 20 * window] * 20)
+        assert answers == [False] * 20
 
 
 def test_too_few_requests_say_nothing_about_the_share() -> None:
