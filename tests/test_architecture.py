@@ -31,7 +31,6 @@ BANNED = {
 }
 ALLOWED = {
     "ServerState": "uvicorn's word for what its connections share",
-    "_OutputHandler": "a logging.Handler, extended",
     "SiteServer": "a uvicorn.Server, extended",
 }
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

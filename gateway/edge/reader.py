@@ -77,13 +77,12 @@ class RequestReader:
         self._wire_bytes = 0
         self._body_bytes = 0
         self._is_in_body = False
-        self._ended_head = False
         self._wrong: Refusal | None = None
         self.has_partial_head = False
 
     def feed(self, data: bytes) -> Refusal | None:
         """Read bytes; return what is wrong with them, after which nothing more can be read."""
-        self._ended_head = False
+        was_in_head = self.has_partial_head
         if self._is_in_body:
             self._wire_bytes += len(data)
         try:
@@ -98,7 +97,8 @@ class RequestReader:
             return self._wrong
         except httptools.HttpParserError as error:
             return self._wrong or (Failure.BAD_REQUEST, str(error))
-        if not self._is_in_body and not self._ended_head:
+        if was_in_head and self.has_partial_head:
+            # What a head begins with is not counted: it may have come with the body before it.
             self._head_bytes += len(data)
             limits = self._limits
             if self._head_bytes > limits.max_request_line_bytes + limits.max_header_size_bytes:
@@ -130,7 +130,6 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         """Make the request, and say what is wrong with it, if anything is."""
         self.has_partial_head = False
-        self._ended_head = True
         self._is_in_body = True
         self._head_bytes = self._wire_bytes = self._body_bytes = 0
         fields, self._fields = self._fields, []

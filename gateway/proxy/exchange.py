@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from gateway.core.failover import may_send_again
 from gateway.core.failure import VERDICTS, Failure
 from gateway.core.fleet import Member
-from gateway.core.headers import request_lines, trailer_fields
+from gateway.core.headers import interim_fields, request_lines, trailer_fields
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
 from gateway.core.paths import PathError, normalize
 from gateway.core.routing import NoMatch
@@ -223,7 +223,7 @@ class Exchange:
 
     def upstream_interim(self, status: int, fields: Fields) -> None:
         """Relay an interim answer, 100 or 103."""
-        self.client.send_interim(status, fields)
+        self.client.send_interim(status, interim_fields(fields))
 
     def upstream_head(self, head: AnswerHead, now_s: float) -> None:
         """Take the head of the final answer."""

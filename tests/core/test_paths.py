@@ -48,6 +48,9 @@ from gateway.core.paths import PathError, is_normal, normalize
         (b"/%ff%FE", b"/%ff%FE"),
         (b"/100%25%20sure", b"/100%25%20sure"),
         (b"/%2541", b"/%2541"),
+        (b"/%01%7f", b"/%01%7f"),
+        # Whoever decodes four times is not protected, and need not be.
+        (b"/%2525252e%2525252e/b", b"/%2525252e%2525252e/b"),
     ],
 )
 def test_a_path_is_brought_into_normal_form(path: bytes, normal: bytes) -> None:

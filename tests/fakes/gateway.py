@@ -30,6 +30,7 @@ from tests.fakes.waiting import wait_until
 Face = Literal["fast", "asgi"]
 FACES: tuple[Face, ...] = ("fast", "asgi")
 
+_TESTS = Path(__file__).parents[1]
 _OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1)
 _QUIET: Mapping[str, object] = {"registry": "static", "state_dir": "off", "access_log": "off"}
 
@@ -113,7 +114,7 @@ class RunningGateway:
         assert [event for event in self.events if event["event"] == "task_failed"] == []
 
     def _leftover_tasks(self) -> set[asyncio.Task[Any]]:
-        return asyncio.all_tasks() - self._tasks_before
+        return {one for one in asyncio.all_tasks() - self._tasks_before if not _is_of_a_test(one)}
 
     def _pools(self) -> list[Pool]:
         return [member.pool for member in self._members.values()]
@@ -124,6 +125,12 @@ class RunningGateway:
 
     def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.mistakes.append(f"{context['message']}: {context.get('exception')!r}")
+
+
+def _is_of_a_test(task: asyncio.Task[Any]) -> bool:
+    """Tell the tasks of the fakes, which end with these, from those of the gateway."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and _TESTS in Path(code.co_filename).parents
 
 
 @asynccontextmanager
