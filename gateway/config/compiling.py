@@ -90,15 +90,23 @@ def _route(file: RoutesFile, entry: RouteEntry, id_: str) -> Route:
         service=entry.service,
         strip_prefix=entry.strip_prefix,
         add_prefix=entry.add_prefix,
-        preserve_host=_preserve_host(file.defaults, entry),
+        **_switches(file.defaults, entry),
         timeouts=Timeouts(**timeouts),
         retry=RetryPolicy(**retry),
     )
 
 
-def _preserve_host(defaults: DefaultsEntry, entry: RouteEntry) -> bool:
-    said = entry.preserve_host if entry.preserve_host is not None else defaults.preserve_host
-    return said if said is not None else PRESERVE_HOST
+def _switches(defaults: DefaultsEntry, entry: RouteEntry) -> dict[str, Any]:
+    """Merge what is set key by key but belongs to no policy; what nobody set is left out."""
+    found: dict[str, Any] = {}
+    for place in (defaults, entry):
+        said = {
+            "preserve_host": place.preserve_host,
+            "max_body_bytes": place.max_body,
+            "upgrade": None if place.upgrade is None else frozenset(place.upgrade),
+        }
+        found |= {name: value for name, value in said.items() if value is not None}
+    return found
 
 
 # The default of the key, taken from where it lives.

@@ -93,6 +93,14 @@ def _method(value: object) -> bytes:
     return method.encode()
 
 
+def _upgrade_name(value: object) -> bytes:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise KindError(f"{value!r} is not a protocol to switch to; write websocket")
+    if value.lower() == "h2c":
+        raise KindError("h2c would hide requests from the gateway, so it is never taken")
+    return value.lower().encode()
+
+
 def _host_pattern(value: object) -> str:
     """Read a name of a site, or `*.` and the name below which all names are taken."""
     if not isinstance(value, str):
@@ -205,6 +213,9 @@ Size = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Name = Annotated[str, BeforeValidator(_name), Kind("name"), _texts(f"^{_NAME.pattern}$")]
+UpgradeName = Annotated[
+    bytes, BeforeValidator(_upgrade_name), Kind("name"), _texts(f"^{_TOKEN.pattern}$")
+]
 Method = Annotated[bytes, BeforeValidator(_method), Kind("method"), _texts(f"^{_TOKEN.pattern}$")]
 HostPattern = Annotated[str, BeforeValidator(_host_pattern), Kind("host"), _texts(r"^[^/:]+$")]
 RoutePath = Annotated[bytes, BeforeValidator(_path), Kind("path"), _texts("^/")]

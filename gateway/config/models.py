@@ -25,6 +25,7 @@ from gateway.config.kinds import (
     RoutePath,
     Size,
     Timeout,
+    UpgradeName,
     Url,
 )
 from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
@@ -169,6 +170,14 @@ class ServiceEntry(Entry):
     )
 
 
+_MAX_BODY = "The longest request body in bytes; a longer one gets 413. Left out: any length."
+_UPGRADE = (
+    "Protocols that a client may switch to; the connection is then a tunnel of bytes. "
+    "`[]` refuses all, `[websocket]` is the default; `h2c` is never taken."
+)
+Upgrades = Annotated[tuple[UpgradeName, ...] | None, _LISTED, DISTINCT, Kind("list of names")]
+
+
 class DefaultsEntry(Entry):
     """What holds wherever a service or a route says nothing else."""
 
@@ -186,6 +195,8 @@ class DefaultsEntry(Entry):
     preserve_host: bool | None = Field(
         default=None, description="Whether the instance gets the Host that the client sent."
     )
+    max_body: Size | None = Field(default=None, description=_MAX_BODY)
+    upgrade: Upgrades = Field(default=None, description=_UPGRADE)
 
 
 def _without_last_slash(path: bytes) -> bytes:
@@ -240,6 +251,8 @@ class RouteEntry(Entry):
     preserve_host: bool | None = Field(
         default=None, description="Whether the instance gets the Host that the client sent."
     )
+    max_body: Size | None = Field(default=None, description=_MAX_BODY)
+    upgrade: Upgrades = Field(default=None, description=_UPGRADE)
     timeouts: TimeoutsEntry = Field(
         default_factory=TimeoutsEntry, description="How long each part may take: see `timeouts`."
     )

@@ -21,6 +21,8 @@ from gateway.core.policy import RetryPolicy, Timeouts
 
 T = TypeVar("T")
 
+WEBSOCKET = frozenset({b"websocket"})
+
 _LONGEST_HOST_NAME = 253
 
 
@@ -42,7 +44,11 @@ class RouteMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One entry of routes.yaml: what it matches, what is done on the way, where it goes."""
+    """One entry of routes.yaml: what it matches, what is done on the way, where it goes.
+
+    `max_body_bytes` bounds the request's body, None does not. `upgrade` names the protocols, in
+    lower case, that a client may switch to on this route (RFC 9110 §7.8).
+    """
 
     id: str
     match: RouteMatch
@@ -50,6 +56,8 @@ class Route:
     strip_prefix: bool = False
     add_prefix: bytes = b""
     preserve_host: bool = True
+    max_body_bytes: int | None = None
+    upgrade: frozenset[bytes] = WEBSOCKET
     timeouts: Timeouts = field(default_factory=Timeouts)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 

@@ -44,7 +44,7 @@ def test_what_is_right_gives_the_whole_file() -> None:
             "wings: 2",
             (
                 "unknown key; known here: id, match, service, strip_prefix, add_prefix, "
-                "preserve_host, timeouts, retry"
+                "preserve_host, max_body, upgrade, timeouts, retry"
             ),
         ),
     ],
