@@ -59,6 +59,7 @@ class Failure(Enum):
     REQUEST_DEADLINE = "request_deadline"
     RETRIABLE_STATUS = "retriable_status"
     UPSTREAM_BROKE_OFF = "upstream_broke_off"
+    TUNNEL_IDLE = "tunnel_idle"
     CLIENT_GONE = "client_gone"
     INTERNAL_ERROR = "internal_error"
 
@@ -219,6 +220,12 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance broke off inside the answer",
         "The client's connection was cut so that it can tell; look at the instance.",
         counts=True,
+    ),
+    Failure.TUNNEL_IDLE: Verdict(
+        None, _N, _NEVER,
+        "Nothing moved through the tunnel for as long as it may be silent",
+        "After an upgrade, timeouts.idle is the limit for both directions; WebSocket pings keep a "
+        "tunnel alive.",
     ),
     Failure.CLIENT_GONE: Verdict(
         None, _C, _NEVER,

@@ -17,7 +17,8 @@ class Request:
 
     `path` is the normal form, `query` is empty or starts with "?". `host` is the authority that the
     client asked for. `length` is the body's length in bytes, None if it is chunked; a request
-    without a body has length 0 and `declares_length` False. `fields` are as received.
+    without a body has length 0 and `declares_length` False. `fields` are as received. `upgrade` is
+    the protocol, in lower case, that the client offers to switch to, empty for none.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Request:
         "query",
         "request_id",
         "started_at_s",
+        "upgrade",
     )
 
     def __init__(
@@ -52,6 +54,7 @@ class Request:
         self.peer: Peer = UNKNOWN_PEER
         self.request_id = b""
         self.started_at_s = 0.0
+        self.upgrade = b""
 
     def __repr__(self) -> str:
         return f"<Request {self.method.decode()} {self.path.decode('latin-1')}>"

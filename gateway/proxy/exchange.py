@@ -7,44 +7,34 @@ tells both sides what to do. It never touches a socket, a parser or the loop.
           begin             acquired          answer's head         answer's end
     NEW ────────▶ CONNECTING ───────▶ SENDING ─────────────▶ RELAYING ───────▶ SETTLED
                       ▲                  │                       │
-                      └── next attempt ──┘                       └─ broke off: abort
+                      └── next attempt ──┘ └─ 101: TUNNEL         └─ broke off: abort
 
 Once the head of an answer went to the client there is no way back: RELAYING never fails over.
 Whatever happens, each Permit is reported to its Breaker exactly once, and SETTLED is reached once.
-The numbered stations are those of docs/architecture.md.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.core.failover import may_send_again
-from gateway.core.failure import VERDICTS, Failure
+from gateway.core.failure import VERDICTS, Failure, Side
 from gateway.core.fleet import Member
 from gateway.core.headers import interim_fields, request_lines, trailer_fields
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
 from gateway.core.paths import PathError, normalize
 from gateway.core.routing import NoMatch
 from gateway.proxy.attempts import Attempts
+from gateway.proxy.phase import Phase, Wait
 from gateway.proxy.refusal import come_again, refuse, unmatched
 from gateway.proxy.sides import ClientSide, Connection, ConnectionPool
 from gateway.proxy.target import Target, framing
+from gateway.proxy.tunnel import offer_lines, tunnel_upload
 from gateway.proxy.upload import Upload
 
 if TYPE_CHECKING:
     from gateway.proxy.engine import Engine
-
-
-class Phase(IntEnum):
-    """Where an Exchange stands; see the drawing above."""
-
-    NEW = 0
-    CONNECTING = 1
-    SENDING = 2
-    RELAYING = 3
-    SETTLED = 4
 
 
 class Exchange:
@@ -111,10 +101,14 @@ class Exchange:
         self.target = target
         self.is_routed = True
         self._limit_s = now_s + target.request_s
+        # :: Station 3: Filter -- what of the request crosses; routes have no other filters yet
         if not self._body_ended:
-            self.upload = Upload(request.length, buffer_bytes=target.buffer_bytes)
-        # :: Station 3: Filter -- the fields that cross; routes have no other filters yet
-        self._lines = request_lines(request, engine.via)
+            limit, kept = target.max_body_bytes, target.buffer_bytes
+            self.upload = Upload(request.length, buffer_bytes=kept, max_bytes=limit)
+        if (self.upload or request.upgrade) and (problem := target.problem(request)) is not None:
+            self._give_up(*problem, now_s)
+            return
+        self._lines = request_lines(request, engine.via) + offer_lines(request)
         # :: Station 4: Resolve -- the Fleet follows the newest Snapshot; nobody waits for it
         self.attempts = Attempts(target.fleet, engine.random, engine.observer)
         self._next_attempt(now_s)
@@ -159,8 +153,8 @@ class Exchange:
         if self.phase is Phase.SETTLED or upload is None:
             return  # the answer is out already; nobody wants the rest
         framed = upload.add(chunk)
-        if upload.is_too_long:
-            self._leave(Failure.BAD_REQUEST, "the body is longer than it says", now_s)
+        if (problem := upload.problem()) is not None:
+            self._leave(*problem, now_s)
         elif self._connection is None:
             if upload.is_over_buffer:
                 self.client.pause_reading()  # all of it must be sent once there is a connection
@@ -186,7 +180,10 @@ class Exchange:
 
     def client_gone(self, now_s: float) -> None:
         """Hear that the client left; the attempt is cancelled and nobody is blamed."""
-        self.client_failed(Failure.CLIENT_GONE, "the client left", now_s)
+        if self.phase is Phase.TUNNEL:
+            self.upstream_end(NO_FIELDS, now_s)  # either side may end a tunnel; it is no failure
+        else:
+            self.client_failed(Failure.CLIENT_GONE, "the client left", now_s)
 
     def client_failed(self, failure: Failure, detail: str, now_s: float) -> None:
         """Hear that what the client sends cannot be read any further."""
@@ -196,13 +193,13 @@ class Exchange:
     def client_paused(self) -> None:
         """Hear that the client does not take more for now: the answer is read no further."""
         self._client_writable = False
-        if self.phase is Phase.RELAYING and self._connection is not None:
+        if self.phase >= Phase.RELAYING and self._connection is not None:
             self._connection.pause_reading()
 
     def client_resumed(self, now_s: float) -> None:
         """Hear that the client takes more again."""
         self._client_writable = True
-        if self.phase is Phase.RELAYING and self._connection is not None:
+        if self.phase >= Phase.RELAYING and self._connection is not None:
             self._wait_on(now_s)
             self._connection.resume_reading()
 
@@ -246,6 +243,18 @@ class Exchange:
             self._connection.pause_reading()
         self.client.send_head(head)
 
+    def upstream_switched(self, head: AnswerHead, now_s: float) -> None:
+        """Take a 101: from here on both directions are bytes without an end of their own."""
+        self.attempts.praise_trial(now_s)
+        self.phase = Phase.TUNNEL
+        self.answered_at_s = now_s
+        self.status = head.status
+        self._limit_s = inf
+        self._body_ended = False
+        self.upload = tunnel_upload()
+        self._wait_on(now_s)
+        self.client.send_head(head)
+
     def _leaves_for_another(self, status: int, now_s: float) -> bool:
         """Blame a retriable status; True if the request is on its way to another instance."""
         attempts = self.attempts
@@ -286,7 +295,7 @@ class Exchange:
 
     def _judge(self, failure: Failure, detail: str, now_s: float) -> None:
         # :: Station 7: Judge -- a failure
-        attempts, is_relaying = self.attempts, self.phase is Phase.RELAYING
+        attempts, is_relaying = self.attempts, self.phase >= Phase.RELAYING
         if is_relaying:
             failure = Failure.UPSTREAM_BROKE_OFF
         attempts.blame(failure, detail, now_s)
@@ -311,22 +320,20 @@ class Exchange:
     # --- The clock tells -------------------------------------------------------------------------
 
     def expire(self, now_s: float) -> None:
-        """Hear that the deadline has passed: find out whose fault it is."""
-        phase = self.phase
-        if phase is Phase.RELAYING and not self._client_writable:
-            self._leave(Failure.CLIENT_GONE, "the client reads no further", now_s)
-        elif phase >= Phase.SENDING and not self._body_ended and self._upstream_writable:
-            self._leave(Failure.REQUEST_TIMEOUT, "the body came to a halt", now_s)
-        elif now_s >= self._limit_s:
-            self._fail_attempt(Failure.REQUEST_DEADLINE, "timeouts.request has passed", now_s)
-        elif phase is Phase.CONNECTING:
-            self._fail_attempt(Failure.CONNECT_TIMEOUT, "timeouts.connect has passed", now_s)
-        elif phase is Phase.RELAYING:
-            self._fail_attempt(Failure.UPSTREAM_BROKE_OFF, "timeouts.idle has passed", now_s)
-        elif self._body_ended:
-            self._fail_attempt(Failure.HEAD_TIMEOUT, "timeouts.response has passed", now_s)
+        """Hear that the deadline has passed."""
+        wait = Wait(
+            phase=self.phase,
+            has_whole_request=self._body_ended,
+            client_takes_more=self._client_writable,
+            instance_takes_more=self._upstream_writable,
+            is_over_limit=now_s >= self._limit_s,
+        )
+        failure, detail = wait.failure()
+        if VERDICTS[failure].side is Side.UPSTREAM:
+            self._drop_connection()
+            self._judge(failure, detail, now_s)
         else:
-            self._fail_attempt(Failure.SEND_FAILED, "the instance reads no further", now_s)
+            self._leave(failure, detail, now_s)
 
     def _wait(self, until_s: float) -> None:
         limit_s = self._limit_s
@@ -335,7 +342,7 @@ class Exchange:
     def _wait_on(self, now_s: float) -> None:
         """Wait anew, because something moved: for the answer, or for more of the request."""
         target = self.target
-        if self.phase is Phase.RELAYING:
+        if self.phase >= Phase.RELAYING:
             self._wait(now_s + target.idle_s)
         else:
             self._wait(now_s + (target.response_s if self._body_ended else target.client_idle_s))
@@ -347,14 +354,10 @@ class Exchange:
         if self.phase is not Phase.SETTLED:
             self._leave(Failure.INTERNAL_ERROR, "the gateway's log says more", now_s)
 
-    def _fail_attempt(self, failure: Failure, detail: str, now_s: float) -> None:
-        self._drop_connection()
-        self._judge(failure, detail, now_s)
-
     def _leave(self, failure: Failure, detail: str, now_s: float) -> None:
         """End because of the client: nobody else is blamed."""
         self._drop_connection()
-        if self.phase is Phase.RELAYING or failure is Failure.CLIENT_GONE:
+        if self.phase >= Phase.RELAYING or failure is Failure.CLIENT_GONE:
             self._abort(failure, detail, now_s)
         else:
             self._give_up(failure, detail, now_s)
@@ -365,13 +368,11 @@ class Exchange:
 
     def _refuse(self, failure: Failure, detail: str, extra: Fields, now_s: float) -> None:
         """Answer in the gateway's own name."""
-        self.failure = failure
-        self.detail = detail
         date = (b"Date", self.engine.http_date())
         head, body = refuse(failure, detail, self.request, extra=[*extra, date])
         self.status = head.status
         self.sent_bytes = len(body)
-        self._settle(now_s)
+        self._settle(now_s, failure, detail)
         self.client.send_head(head)
         if body:
             self.client.send_body(body)
@@ -379,13 +380,12 @@ class Exchange:
         self.client.flush()
 
     def _abort(self, failure: Failure, detail: str, now_s: float) -> None:
-        self.failure = failure
-        self.detail = detail
-        self._settle(now_s)
+        self._settle(now_s, failure, detail)
         self.client.abort()
 
-    def _settle(self, now_s: float) -> None:
+    def _settle(self, now_s: float, failure: Failure | None = None, detail: str = "") -> None:
         self.phase = Phase.SETTLED
+        self.failure, self.detail = failure, detail
         self.deadline_s = inf
         self.engine.deadlines.watched.discard(self)
         if self.is_routed:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from math import inf
 
+from gateway.core.failure import Failure
 from gateway.core.fleet import Fleet
 from gateway.core.message import Request
 from gateway.core.routing import Route
 from gateway.proxy.sides import ConnectionPool
+from gateway.proxy.tunnel import refused_offer
 
 
 class Target:
@@ -24,11 +26,13 @@ class Target:
         "fleet",
         "idempotent",
         "idle_s",
+        "max_body_bytes",
         "request_s",
         "response_s",
         "route",
         "statuses",
         "strip",
+        "upgrade",
     )
 
     def __init__(
@@ -46,7 +50,15 @@ class Target:
         self.statuses = route.retry.statuses
         self.idempotent = route.retry.methods
         self.buffer_bytes = route.retry.buffer_bytes
+        self.max_body_bytes = inf if route.max_body_bytes is None else route.max_body_bytes
+        self.upgrade = route.upgrade
         self.strip = len(route.match.path.rstrip(b"/")) if route.strip_prefix else 0
+
+    def problem(self, request: Request) -> tuple[Failure, str] | None:
+        """Say why this route does not take a request: its length, or the protocol it asks for."""
+        if request.length is not None and request.length > self.max_body_bytes:
+            return Failure.BODY_TOO_LARGE, f"the body is over {self.max_body_bytes} bytes"
+        return refused_offer(request, self.upgrade)
 
     def start_line(self, request: Request, instance_authority: str) -> bytes:
         """Write the request line and Host as the instance gets them."""
@@ -54,7 +66,9 @@ class Target:
         path = request.path
         if self.strip:
             path = path[self.strip :] or b"/"
-        host = request.host if route.preserve_host else instance_authority.encode("ascii")
+        # An HTTP/1.0 request may come without Host; the instance must not (RFC 9112 §3.2).
+        keeps_host = route.preserve_host and request.host
+        host = request.host if keeps_host else instance_authority.encode("ascii")
         return b"%b %b%b%b HTTP/1.1\r\nHost: %b\r\n" % (
             request.method,
             route.add_prefix,

@@ -6,6 +6,9 @@ longer body streams and can then not be replayed; it is never refused for that.
 
 from __future__ import annotations
 
+from math import inf
+
+from gateway.core.failure import Failure
 from gateway.core.headers import trailer_fields
 from gateway.core.message import Fields
 
@@ -17,10 +20,19 @@ class Upload:
     known once it has ended.
     """
 
-    __slots__ = ("_buffer_bytes", "_kept", "_kept_bytes", "last_bytes", "length", "received_bytes")
+    __slots__ = (
+        "_buffer_bytes",
+        "_kept",
+        "_kept_bytes",
+        "_max_bytes",
+        "last_bytes",
+        "length",
+        "received_bytes",
+    )
 
-    def __init__(self, length: int | None, *, buffer_bytes: int) -> None:
+    def __init__(self, length: int | None, *, buffer_bytes: int, max_bytes: float = inf) -> None:
         self.length = length
+        self._max_bytes = max_bytes
         self.received_bytes = 0
         self.last_bytes = b""
         self._buffer_bytes = buffer_bytes
@@ -41,10 +53,13 @@ class Upload:
         """Whether more is kept than the buffer should hold: it must be let go once it is sent."""
         return self._kept_bytes > self._buffer_bytes
 
-    @property
-    def is_too_long(self) -> bool:
-        """Whether more came than the head declared."""
-        return self.length is not None and self.received_bytes > self.length
+    def problem(self) -> tuple[Failure, str] | None:
+        """Say what is wrong with what came so far: more than was declared, or than may be."""
+        if self.length is not None and self.received_bytes > self.length:
+            return Failure.BAD_REQUEST, "the body is longer than it says"
+        if self.received_bytes > self._max_bytes:
+            return Failure.BODY_TOO_LARGE, f"the body is over {self._max_bytes} bytes"
+        return None
 
     def add(self, chunk: bytes) -> bytes:
         """Take the next piece; return it framed."""

@@ -16,7 +16,8 @@ import httptools
 
 from gateway.core.failure import Failure
 from gateway.core.headers import FramingError, connection_names, read_answer
-from gateway.core.message import AnswerHead, Fields
+from gateway.core.message import NO_FIELDS, AnswerHead, Fields
+from gateway.proxy.tunnel import switched_to
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -25,6 +26,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 32
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
+_TUNNEL_LINGER_S = 2.0
 _HEAD_END = b"\r\n\r\n"
 _CONTROLS = frozenset(range(32)) - {9} | {127}
 
@@ -65,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim_count = 0
         self._is_complete = False
         self._has_extra = False
+        self._is_tunnel = False
         self._wrong = ""
 
     def __repr__(self) -> str:
@@ -103,7 +106,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Let the Exchange go after its answer; go home, or close."""
         self._exchange = None
         head = self._head
-        if is_reusable and head is not None and head.keeps_alive and not self._has_extra:
+        if self._is_tunnel:
+            self._close_tunnel()
+        elif is_reusable and head is not None and head.keeps_alive and not self._has_extra:
             self.was_used = True
             self._transport.resume_reading()
             self.idle_since_s = self._clock()
@@ -130,26 +135,26 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()  # nobody asked: whatever this is, it is no answer to the next request
             return
         self._got_bytes += len(data)
-        assert self._parser is not None
         try:
-            try:
-                self._parser.feed_data(data)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-                self._take_error(error)
+            self._feed(exchange, data)
             if self._wrong or self._got_bytes > MAX_HEAD_BYTES:
                 self._went_wrong()
             if self._exchange is exchange:
                 if self._is_complete:
-                    self._has_extra = self._has_extra or (self._to_head and data[-4:] != _HEAD_END)
-                    exchange.upstream_end(self._fields, self._clock())
+                    if self._to_head and data.find(_HEAD_END) != len(data) - len(_HEAD_END):
+                        self._has_extra = True  # the parser was dropped, it cannot say
+                    # Fields that came behind the answer must not be taken for its trailers.
+                    trailers = NO_FIELDS if self._has_extra else self._fields
+                    exchange.upstream_end(trailers, self._clock())
                 exchange.client.flush()
         except Exception:  # a mistake of ours: the instance is not to blame, and the loop logs it
             exchange.break_down(self._clock())
             raise
 
     def eof_received(self) -> bool:
-        """Take the end of the stream; the transport closes, and nobody may begin on it any more."""
+        """Take the end of the stream: nothing more comes, so what is still to be sent is let go."""
         self.is_closing = True
+        self._transport.abort()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -201,13 +206,16 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if not self._is_acceptable(status):
             return
-        if status < _FIRST_FINAL:
-            self._relay_interim(status)
-            return
         try:
             head = read_answer(status, self._reason, self._fields, to_head=self._to_head)
         except FramingError as error:
             self._wrong = str(error)
+            return
+        if status == _SWITCHING_PROTOCOLS:
+            self._switch(self._exchange, head)
+            return
+        if status < _FIRST_FINAL:
+            self._relay_interim(head)
             return
         if self._parser.get_http_version() == "1.0" and not _keeps_alive_in_1_0(self._fields):
             head.keeps_alive = False
@@ -229,23 +237,32 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Notice the end of the answer; it is told when the whole read was looked at."""
-        if self._head is not None:
+        if self._head is not None and not self._is_tunnel:
             self._is_complete = True
+
+    def _feed(self, exchange: Exchange, data: bytes) -> None:
+        """Let the parser read; after a switch of protocols there is nothing to parse."""
+        if self._is_tunnel:
+            self._got_bytes = 0
+            exchange.upstream_body(data, self._clock())
+            return
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            if self._is_tunnel and (rest := data[switch.args[0] :]):
+                exchange.upstream_body(rest, self._clock())
+        except httptools.HttpParserCallbackError:
+            raise  # what was raised in a callback is no fault of the instance
+        except httptools.HttpParserError as error:
+            self._wrong = self._wrong or str(error)
 
     # --- What it means ---------------------------------------------------------------------------
 
-    def _take_error(self, error: Exception) -> None:
-        """Note what the parser says; what was raised in a callback is no fault of the instance."""
-        if isinstance(error, httptools.HttpParserCallbackError):
-            raise error
-        if isinstance(error, httptools.HttpParserUpgrade):
-            self._wrong = "it switches protocols though nobody asked"
-        self._wrong = self._wrong or str(error)
-
     def _is_acceptable(self, status: int) -> bool:
         assert self._parser is not None
-        if status == _SWITCHING_PROTOCOLS:
-            self._wrong = "it switches protocols though nobody asked"
+        if status == _SWITCHING_PROTOCOLS and not self._may_switch():
+            self._wrong = "it switches to a protocol that nobody asked for"
         elif status < 100:  # noqa: PLR2004 -- RFC 9110 §15: a status has three digits, from 100
             self._wrong = f"status {status}"
         elif self._parser.get_http_version() not in {"1.1", "1.0"}:
@@ -256,17 +273,38 @@ class UpstreamConnection(asyncio.Protocol):
             self._wrong = "the head is too long"
         return not self._wrong
 
+    def _may_switch(self) -> bool:
+        """Tell whether a 101 is what was asked for, and in HTTP/1.1 (RFC 9110 §7.8)."""
+        assert self._exchange is not None
+        assert self._parser is not None
+        offered = self._exchange.request.upgrade
+        is_1_1 = self._parser.get_http_version() == "1.1"
+        return bool(offered) and is_1_1 and switched_to(self._fields) == offered
+
     def _size_of_head(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self._fields)
 
-    def _relay_interim(self, status: int) -> None:
+    def _relay_interim(self, head: AnswerHead) -> None:
         self._interim_count += 1
         if self._interim_count > MAX_INTERIM_ANSWERS:
             self._wrong = "endless interim answers"
         elif self._exchange is not None:
-            self._exchange.upstream_interim(status, self._fields)
+            self._exchange.upstream_interim(head.status, head.fields)
         self._fields = []
         self._reason = b""
+
+    def _switch(self, exchange: Exchange, head: AnswerHead) -> None:
+        """Become a tunnel: from here on bytes pass as they are."""
+        self._is_tunnel = True
+        self._head = head
+        head.fields.append((b"Upgrade", exchange.request.upgrade))
+        exchange.upstream_switched(head, self._clock())
+
+    def _close_tunnel(self) -> None:
+        """Close when the last bytes have left, or cannot leave."""
+        self.is_closing = True
+        self._transport.close()
+        asyncio.get_running_loop().call_later(_TUNNEL_LINGER_S, self._transport.abort)
 
     def _went_wrong(self) -> None:
         """End the connection; what is wrong behind a complete answer is nobody's concern."""

@@ -83,7 +83,8 @@ class FakeClient:
 class FakeConnection:
     """A connection to an instance: `sent` is what the Exchange wrote, the methods play answers.
 
-    `ending` is None while it carries the Exchange, then "reusable", "closed" or "lost".
+    `ending` is None while it carries the Exchange, then "reusable", "closed" or "lost". `takes` is
+    False while it takes no more of the request; with `chokes` that is from its first write on.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -93,7 +94,8 @@ class FakeConnection:
         self.to_head = False
         self.is_paused = False
         self.ending: str | None = None
-        self.has_taken = True
+        self.takes = True
+        self.chokes = False
 
     def __repr__(self) -> str:
         return f"<FakeConnection {self.ending or 'open'} {bytes(self.sent[:40])!r}>"
@@ -109,7 +111,7 @@ class FakeConnection:
     def write(self, chunk: bytes) -> None:
         assert self.ending is None, "a write on a connection that was let go"
         self.sent += chunk
-        if not self.has_taken:
+        if self.chokes and self.takes:
             self.pauses()
 
     def pause_reading(self) -> None:
@@ -121,6 +123,7 @@ class FakeConnection:
         self.is_paused = False
 
     def finish(self, *, is_reusable: bool) -> None:
+        assert self.takes or not is_reusable, "unsent bytes on a connection for the next one"
         self._end("reusable" if is_reusable else "closed")
 
     def abort(self) -> None:
@@ -130,11 +133,12 @@ class FakeConnection:
 
     def pauses(self) -> None:
         """Take no more of the request."""
+        self.takes = False
         self._carried().upstream_paused()
 
     def resumes(self) -> None:
         """Take more of the request again."""
-        self.has_taken = True
+        self.takes, self.chokes = True, False
         self._carried().upstream_resumed(self._clock())
 
     def interim(self, status: int = 103) -> None:
@@ -218,13 +222,13 @@ class FakePool:
         self.warm.append(FakeConnection(self._clock))
         return self.warm[-1]
 
-    def connect(self, *, has_taken: bool = True) -> FakeConnection:
+    def connect(self, *, chokes: bool = False) -> FakeConnection:
         """Let the connection stand that the first Exchange waits for.
 
-        With `has_taken` False it takes no more than what is written first.
+        One that `chokes` takes no more than what is written first.
         """
         connection = FakeConnection(self._clock)
-        connection.has_taken = has_taken
+        connection.chokes = chokes
         self.made.append(connection)
         self.waiting.pop(0).upstream_ready(connection, self._clock())
         return connection

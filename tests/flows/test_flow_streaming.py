@@ -89,6 +89,7 @@ async def test_a_chunked_upload_arrives_piece_by_piece(serve: Serve) -> None:
         web.on_head(collect)
         async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
             await client.send(ask("/", "POST", ("Transfer-Encoding", "chunked")))
+            await web.wait_until(lambda: bool(web.requests))
             for piece in (b"one", b"two", b"three"):
                 got_one.clear()
                 await client.send(chunk(piece))

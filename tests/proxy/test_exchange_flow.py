@@ -268,7 +268,7 @@ def test_a_connection_that_takes_no_more_than_the_kept_body_leaves_the_client_pa
     play = stage.begin(b"PUT", None)
     stage.send(play, b"some")
 
-    connection = stage.pools["a"].connect(has_taken=False)
+    connection = stage.pools["a"].connect(chokes=True)
     assert play.client.is_paused
     connection.resumes()
 

@@ -112,7 +112,6 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.left_bytes = 60 if length is None else length
         self.has_ended = length == 0
         self.client_takes = True
-        self.instance_takes = True
         self.has_head = False
         self.play = self.stage.begin(method, length)
 
@@ -126,7 +125,6 @@ class ExchangeMachine(RuleBasedStateMachine):
         draw.draw(st.sampled_from([*usual * 4, *rare]))()
         if self.current is not before:
             self.has_head = False
-            self.instance_takes = self.current is None or self.current.has_taken
 
     def of_the_client(self) -> list[Callable[[], None]]:
         """List what the client may do now."""
@@ -142,7 +140,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if self.current is None:
             return [self.connection_stands, self.connection_stands, self.connection_is_refused]
         events = [self.instance_is_lost]
-        if not self.instance_takes:
+        if not self.current.takes:
             events.append(self.instance_takes_more)
         elif not self.has_ended:
             events.append(self.instance_takes_no_more)
@@ -185,18 +183,16 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def connection_stands(self) -> None:
         assert self.waiting is not None
-        self.waiting.connect(has_taken=self.draw.draw(st.booleans()))
+        self.waiting.connect(chokes=self.draw.draw(st.booleans()))
 
     def connection_is_refused(self) -> None:
         assert self.waiting is not None
         self.waiting.refuse(self.draw.draw(REFUSALS))
 
     def instance_takes_no_more(self) -> None:
-        self.instance_takes = False
         self.carried().pauses()
 
     def instance_takes_more(self) -> None:
-        self.instance_takes = True
         self.carried().resumes()
 
     def instance_answers_for_now(self) -> None:
@@ -269,7 +265,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     def whoever_is_not_waited_for_is_read(self) -> None:
         if (connection := self.current) is None:
             return
-        if self.instance_takes:
+        if connection.takes:
             assert not self.play.client.is_paused
         elif not self.has_ended:
             assert self.play.client.is_paused

@@ -1,0 +1,168 @@
+"""A connection to an instance without a socket: bytes in, events out.
+
+The rule: `Line` hands an UpstreamConnection exactly the reads that a test names, one call for each,
+and closes only when told; what the connection tells its Exchange is recorded in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from gateway.core.failure import Failure
+from gateway.core.message import AnswerHead, Fields, Request
+from gateway.proxy.upstream import UpstreamConnection
+from tests.fakes.clock import FakeClock
+from tests.fakes.sides import FakeClient
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+
+Event = tuple[object, ...]
+
+
+class FakeTransport(asyncio.Transport):
+    """Records what is written; `abort` is carried out when the test says `Line.close`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.is_read = True
+        self.is_aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.is_aborted, "a write behind an abort"
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class RecordingExchange:
+    """What an UpstreamConnection sees of an Exchange; pieces of a body are joined in `events`.
+
+    It lets the connection go at the end of the answer, as an Exchange does whose request was whole.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.client = FakeClient()
+        self.head: AnswerHead | None = None
+        self.connection: UpstreamConnection
+        self.mistakes: list[str] = []
+        self.request = Request(b"GET", b"/", query=b"", fields=[], host=b"shop")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event was the last one that may be."""
+        return bool(self.events) and self.events[-1][0] in {"end", "failed", "broke down"}
+
+    @property
+    def failure(self) -> tuple[Failure, str]:
+        """How it failed, and the detail."""
+        assert self.events[-1][0] == "failed", self.events
+        return cast("tuple[Failure, str]", self.events[-1][1:])
+
+    def upstream_interim(self, status: int, fields: Fields) -> None:
+        self._note("interim", status, tuple(fields))
+
+    def upstream_head(self, head: AnswerHead, now_s: float) -> None:
+        self.head = head
+        self._note("head", head.status, head.reason, tuple(head.fields), head.length)
+        self._make_mistake("head")
+
+    def upstream_body(self, chunk: bytes, now_s: float) -> None:
+        assert chunk
+        self._make_mistake("body")
+        if self.events[-1][0] == "body":
+            _, before = self.events.pop()
+            chunk = cast("bytes", before) + chunk
+        self._note("body", chunk)
+
+    def upstream_end(self, trailers: Fields, now_s: float) -> None:
+        self._make_mistake("end")
+        self._note("end", tuple(trailers))
+        self.connection.finish(is_reusable=True)
+
+    def upstream_failed(self, failure: Failure, detail: str, now_s: float) -> None:
+        self._make_mistake("failed")
+        self._note("failed", failure, detail)
+
+    def upstream_paused(self) -> None:
+        self._note("paused")
+
+    def upstream_resumed(self, now_s: float) -> None:
+        self._note("resumed")
+
+    def break_down(self, now_s: float) -> None:
+        self._note("broke down")
+        self.connection.abort()
+
+    def _note(self, *event: object) -> None:
+        assert not self.is_over, f"{event} after {self.events[-1]}"
+        self.events.append(event)
+
+    def _make_mistake(self, when: str) -> None:
+        if when in self.mistakes:
+            raise KeyError(f"a mistake at {when}")
+
+
+class FakeHome:
+    """Keeps count of the connections that came back or were lost."""
+
+    def __init__(self) -> None:
+        self.taken_back: list[float] = []
+        self.lost_ones: list[float | None] = []
+
+    def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
+        self.taken_back.append(now_s)
+
+    def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
+        self.lost_ones.append(idle_s)
+
+
+class Line:
+    """One UpstreamConnection between a home and a transport."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.home = FakeHome()
+        self.transport = FakeTransport()
+        self.connection = UpstreamConnection(self.home, self.clock)
+        self.connection.connection_made(self.transport)
+
+    def begin(self, *, to_head: bool = False, mistakes: Iterable[str] = ()) -> RecordingExchange:
+        """Send a request; with `mistakes` the Exchange raises at those events."""
+        exchange = RecordingExchange()
+        exchange.mistakes = list(mistakes)
+        exchange.connection = self.connection
+        request = b"HEAD / HTTP/1.1\r\n\r\n" if to_head else b"GET / HTTP/1.1\r\n\r\n"
+        self.connection.begin(cast("Exchange", exchange), request, to_head=to_head)
+        return exchange
+
+    def receive(self, *reads: bytes) -> None:
+        """Let the instance's bytes arrive in these reads; none after the connection is closed."""
+        for read in reads:
+            if not self.transport.is_aborted:
+                self.connection.data_received(read)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Let the connection end."""
+        if error is None:
+            self.connection.eof_received()
+        self.connection.connection_lost(error)
+
+
+def answered(*reads: bytes, to_head: bool = False) -> tuple[Line, RecordingExchange]:
+    """Send a request on a new connection and let it be answered by these reads."""
+    line = Line()
+    exchange = line.begin(to_head=to_head)
+    line.receive(*reads)
+    return line, exchange

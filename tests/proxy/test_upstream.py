@@ -1,0 +1,325 @@
+"""What an instance sends, and what it means: answers, what is no answer, and whose fault it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.failure import Failure
+from tests.fakes.wire import Line, answered
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK_EVENTS = [("head", 200, b"OK", (), 4), ("body", b"body"), ("end", ())]
+
+
+# --- Answers -------------------------------------------------------------------------------------
+
+
+def test_an_answer_with_a_length_is_told_and_the_connection_goes_home() -> None:
+    line, exchange = answered(OK)
+
+    assert OK_EVENTS == exchange.events
+    assert [line.clock()] == line.home.taken_back
+    assert not line.transport.is_aborted
+    assert "<UpstreamConnection idle, used before: True>" == repr(line.connection)
+
+
+def test_each_read_is_flushed_to_the_client_once() -> None:
+    line = Line()
+    exchange = line.begin()
+
+    line.receive(OK[:30], OK[30:])
+
+    assert 2 == exchange.client.flushes
+
+
+def test_a_connection_carries_one_exchange_after_the_other() -> None:
+    line, _ = answered(OK)
+
+    second = line.begin()
+    line.receive(OK)
+
+    assert OK_EVENTS == second.events
+    assert b"GET / HTTP/1.1\r\n\r\n" * 2 == line.transport.written
+
+
+def test_an_answer_in_chunks_with_trailers() -> None:
+    _, exchange = answered(CHUNKED + b"3;x=y\r\none\r\n3\r\ntwo\r\n0\r\nChecksum: 1\r\n\r\n")
+
+    assert [
+        ("head", 200, b"OK", (), None),
+        ("body", b"onetwo"),
+        ("end", ((b"Checksum", b"1"),)),
+    ] == exchange.events
+
+
+def test_an_answer_that_ends_with_its_connection() -> None:
+    line, exchange = answered(b"HTTP/1.1 200 OK\r\n\r\n", b"some", b"thing")
+    assert not exchange.is_over
+
+    line.close()
+
+    assert [("body", b"something"), ("end", ())] == exchange.events[1:]
+    assert [] == line.home.taken_back
+
+
+def test_an_answer_that_ends_with_its_connection_is_not_whole_after_a_reset() -> None:
+    line, exchange = answered(b"HTTP/1.1 200 OK\r\n\r\nsome")
+
+    line.close(ConnectionResetError())
+
+    assert Failure.UPSTREAM_BROKE_OFF is exchange.failure[0]
+
+
+@pytest.mark.parametrize("head", [b"204 No Content", b"304 Not Modified"])
+@pytest.mark.parametrize("fields", [b"", b"ETag: 1\r\n"])
+def test_an_answer_without_a_body_needs_no_length(head: bytes, fields: bytes) -> None:
+    line, exchange = answered(b"HTTP/1.1 %b\r\n%b\r\n" % (head, fields))
+
+    assert ["head", "end"] == [event[0] for event in exchange.events]
+    assert [line.clock()] == line.home.taken_back
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_the_answer_to_head_has_no_body_whatever_it_announces(framing: bytes) -> None:
+    line, exchange = answered(b"HTTP/1.1 200 OK\r\n%b\r\n" % framing, to_head=True)
+
+    assert ["head", "end"] == [event[0] for event in exchange.events]
+    assert [line.clock()] == line.home.taken_back
+    second = line.begin()
+    line.receive(OK)
+    assert OK_EVENTS == second.events
+
+
+def test_the_answer_to_head_keeps_the_length_that_a_body_would_have() -> None:
+    _, exchange = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", to_head=True)
+
+    assert exchange.head is not None
+    assert (4, False) == (exchange.head.length, exchange.head.has_body)
+
+
+def test_interim_answers_are_told_without_what_must_not_cross() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: 1\r\n\r\n"
+
+    _, exchange = answered(b"HTTP/1.1 100 Continue\r\nContent-Length: 3\r\n\r\n" + interim + OK)
+
+    assert [
+        ("interim", 100, ()),
+        ("interim", 103, ((b"Link", b"</a>"),)),
+        *OK_EVENTS,
+    ] == exchange.events
+
+
+@pytest.mark.parametrize(
+    ("head", "goes_home"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\n", False),
+        (b"HTTP/1.0 200 OK\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n", True),
+        (b"HTTP/1.0 200 OK\r\nConnection: not-keep-alive\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nX: keep-alive\r\n", False),
+    ],
+)
+def test_a_connection_goes_home_when_the_instance_keeps_it(
+    head: bytes,
+    goes_home: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
+    line, exchange = answered(head + b"Content-Length: 0\r\n\r\n")
+
+    assert ("end", ()) == exchange.events[-1]
+    assert goes_home == bool(line.home.taken_back)
+    assert goes_home != line.transport.is_aborted
+
+
+def test_chunks_in_http_1_0_are_faulty_framing_and_cost_the_connection() -> None:
+    head = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    line, exchange = answered(head + b"0\r\n\r\n")
+
+    assert ("end", ()) == exchange.events[-1]
+    assert line.transport.is_aborted
+
+
+def test_a_connection_that_was_paused_for_a_slow_client_is_read_again_at_home() -> None:
+    line = Line()
+    line.begin()
+    line.connection.pause_reading()
+    assert not line.transport.is_read
+
+    line.receive(OK)
+
+    assert line.transport.is_read
+
+
+def test_reading_goes_on_when_it_is_told() -> None:
+    line = Line()
+    line.begin()
+
+    line.connection.pause_reading()
+    line.connection.resume_reading()
+    line.connection.write(b"more")
+
+    assert line.transport.is_read
+    assert line.transport.written.endswith(b"more")
+
+
+def test_back_pressure_is_told_to_the_exchange_in_hand_and_to_nobody_else() -> None:
+    line = Line()
+    line.connection.pause_writing()
+    line.connection.resume_writing()
+    exchange = line.begin()
+
+    line.connection.pause_writing()
+    line.connection.resume_writing()
+
+    assert [("paused",), ("resumed",)] == exchange.events
+
+
+# --- Too much ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [b"x", b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nX"],
+)
+def test_extra_bytes_behind_an_answer_cost_the_connection_and_reach_nobody(extra: bytes) -> None:
+    line, exchange = answered(OK + extra)
+
+    assert OK_EVENTS == exchange.events
+    assert line.transport.is_aborted
+    assert [] == line.home.taken_back
+
+
+def test_what_stands_behind_an_answer_in_chunks_is_not_its_trailer() -> None:
+    _, exchange = answered(CHUNKED + b"0\r\n\r\n" + b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\n\r\nstolen")
+
+    assert [("head", 200, b"OK", (), None), ("end", ())] == exchange.events
+
+
+@pytest.mark.parametrize(
+    "extra", [b"body", b"0", b"0\r\n\r\n", b"4\r\nbody\r\n0\r\n\r\n", OK, b"\n"]
+)
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n", b""]
+)
+def test_a_body_behind_the_answer_to_head_costs_the_connection(
+    framing: bytes, extra: bytes
+) -> None:
+    line, exchange = answered(b"HTTP/1.1 200 OK\r\n%b\r\n" % framing + extra, to_head=True)
+
+    assert ["head", "end"] == [event[0] for event in exchange.events]
+    assert line.transport.is_aborted
+
+
+def test_a_body_behind_204_costs_the_connection() -> None:
+    line, exchange = answered(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody")
+
+    assert [("head", 204, b"No Content", (), None), ("end", ())] == exchange.events
+    assert line.transport.is_aborted
+
+
+def test_bytes_that_nobody_asked_for_close_an_idle_connection() -> None:
+    line, _ = answered(OK)
+
+    line.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+
+    assert line.transport.is_aborted
+    assert line.connection.is_closing
+    assert "<UpstreamConnection closing, used before: True>" == repr(line.connection)
+
+
+def test_bytes_before_the_first_request_close_the_connection() -> None:
+    line = Line()
+
+    line.receive(OK)
+
+    assert line.connection.is_closing
+
+
+# --- The connection ends -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "failure"),
+    [
+        (b"", Failure.DISCONNECTED_EARLY),
+        (b"HTTP/1.1 200", Failure.DISCONNECTED_EARLY),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", Failure.DISCONNECTED_EARLY),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbod", Failure.UPSTREAM_BROKE_OFF),
+        (CHUNKED + b"4\r\nbody\r\n", Failure.UPSTREAM_BROKE_OFF),
+        (CHUNKED + b"4\r\nbody\r\n0\r\n", Failure.UPSTREAM_BROKE_OFF),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "how"), [(None, "closed"), (ConnectionResetError(), "reset")], ids=["FIN", "RST"]
+)
+def test_a_connection_that_ends_inside_an_answer(
+    raw: bytes, failure: Failure, error: Exception | None, how: str
+) -> None:
+    line, exchange = answered(raw) if raw else (one := Line(), one.begin())
+
+    line.close(error)
+
+    assert failure is exchange.failure[0]
+    assert f"the instance {how} the connection" in exchange.failure[1]
+    assert [None] == line.home.lost_ones
+
+
+def test_a_used_connection_that_ends_before_any_byte_was_stale() -> None:
+    line, _ = answered(OK)
+    second = line.begin()
+
+    line.close()
+
+    assert Failure.STALE_CONNECTION is second.failure[0]
+
+
+def test_a_used_connection_that_ends_inside_the_head_was_not_stale() -> None:
+    line, _ = answered(OK)
+    second = line.begin()
+    line.receive(b"H")
+
+    line.close()
+
+    assert Failure.DISCONNECTED_EARLY is second.failure[0]
+
+
+def test_an_idle_connection_that_ends_tells_its_home_how_long_it_was_idle() -> None:
+    line, _ = answered(OK)
+    line.clock.advance(7.0)
+
+    line.close()
+
+    assert [7.0] == line.home.lost_ones
+    assert line.connection.is_closing
+
+
+def test_a_connection_that_ends_before_its_first_request_was_never_idle() -> None:
+    line = Line()
+
+    line.close()
+
+    assert [None] == line.home.lost_ones
+
+
+def test_the_end_of_the_stream_is_enough_for_nobody_to_begin_on_it() -> None:
+    line, _ = answered(OK)
+
+    line.connection.eof_received()
+
+    assert line.connection.is_closing
+    assert line.transport.is_aborted
+
+
+def test_nothing_is_told_after_an_abort() -> None:
+    line = Line()
+    exchange = line.begin()
+
+    line.connection.abort()
+    line.close()
+
+    assert [] == exchange.events
+    assert line.transport.is_aborted
