@@ -29,8 +29,9 @@ from gateway.discovery.consul_registry import ConsulRegistry
 from gateway.discovery.disk import SnapshotStore
 from gateway.discovery.static import StaticRegistry
 from gateway.edge.asgi import AsgiFace, Receive, Scope, Send
+from gateway.edge.face import FaceOptions
 from gateway.edge.peers import Peers
-from gateway.edge.protocol import FaceOptions, FastFace
+from gateway.edge.protocol import FastFace
 from gateway.edge.reader import ReaderLimits
 from gateway.observability.access import AccessLog, open_access_log
 from gateway.observability.events import EventLog

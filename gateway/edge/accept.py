@@ -15,7 +15,14 @@ from gateway.core.message import Request
 Refusal = tuple[Failure, str]
 
 _READ_HERE = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"x-request-id", b"upgrade"}
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"x-request-id",
+        b"upgrade",
+        b"connection",
+    }
 )
 
 
@@ -35,14 +42,24 @@ def accept(request: Request, http_version: str, next_id: Callable[[], bytes]) ->
     request.request_id = request_id[0] if request_id and is_believed else next_id()
     if not is_token(request.method) or request.method == b"CONNECT":
         return Failure.NOT_IMPLEMENTED, "this method is not for a gateway"
-    if any(value.lower() == b"websocket" for value in found.get(b"upgrade", ())):
-        return Failure.NOT_IMPLEMENTED, "WebSocket does not pass through this face of the gateway"
+    if b"upgrade" in found and http_version == "1.1":
+        request.upgrade = _offer(found[b"upgrade"], found.get(b"connection", []))
     return _take_host(request, found.get(b"host", []), http_version) or _take_length(
         request,
         found.get(b"content-length", []),
         found.get(b"transfer-encoding", []),
         http_version,
     )
+
+
+def _offer(offers: list[bytes], connection: list[bytes]) -> bytes:
+    """Tell which protocol the client offers to switch to, in lower case (RFC 9110 §7.8).
+
+    Empty if it offers none in earnest, or several: it may be answered without any of them.
+    """
+    options = {option.strip(b" \t").lower() for line in connection for option in line.split(b",")}
+    name = offers[0].strip(b" \t").lower() if len(offers) == 1 else b""
+    return name if b"upgrade" in options and is_token(name) else b""
 
 
 def _take_host(request: Request, hosts: list[bytes], http_version: str) -> Refusal | None:

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
-from gateway.edge.accept import accept
+from gateway.edge.accept import Refusal, accept
 from gateway.edge.peers import Peers
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
@@ -50,6 +51,8 @@ class AsgiFace:
         loop = asyncio.get_running_loop()
         request = self._request(scope)
         refusal = accept(request, scope["http_version"], self._engine.next_request_id)
+        if request.upgrade and refusal is None:
+            refusal = _without_upgrade(request)
         first = None
         if request.length == 0 and scope["http_version"] not in {"1.0", "1.1"}:
             # From HTTP/2 on, only the first message tells whether there is a body.
@@ -81,6 +84,15 @@ class AsgiFace:
         )
         request.peer = self._peers.peer(client[0] if client else "", scope["scheme"])
         return request
+
+
+def _without_upgrade(request: Request) -> Refusal | None:
+    """Forget an offer to switch protocols; say so where the client cannot do without."""
+    is_websocket = request.upgrade == b"websocket"
+    request.upgrade = b""
+    if is_websocket:
+        return Failure.NOT_IMPLEMENTED, "WebSocket does not pass through an ASGI server"
+    return None
 
 
 class _AsgiClient:
@@ -182,6 +194,9 @@ class _AsgiClient:
             self._wake = self._loop.create_future()
             await self._wake
         if self._is_broken and not self._has_left:
+            if self._unsent and self._unsent[0]["type"] == "http.response.start":
+                # Without a head the server would make up an answer, and that one would be whole.
+                await send(self._unsent.popleft())
             raise AnswerBrokenOffError(self.exchange.detail)
 
     async def _send_all(self, send: Send) -> None:

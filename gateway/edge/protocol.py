@@ -22,15 +22,15 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Protocol, cast
+from typing import cast
 
 from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
 from gateway.edge.accept import Refusal
+from gateway.edge.face import FaceOptions, ServerState, Waiting
 from gateway.edge.peers import Peers
-from gateway.edge.reader import ReaderLimits, RequestReader
+from gateway.edge.reader import RequestReader
 from gateway.edge.wire import (
     Framing,
     chunk_bytes,
@@ -44,25 +44,9 @@ from gateway.proxy.exchange import Exchange
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_UPGRADE = b"Connection: Upgrade\r\n"
 _LINGER_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaceOptions:
-    """What the fast face needs to know. All times are seconds."""
-
-    head_timeout_s: float = 10.0
-    keepalive_timeout_s: float = 75.0
-    max_connections: int = 10_000
-    reader: ReaderLimits = field(default_factory=ReaderLimits)
-
-
-class ServerState(Protocol):
-    """What uvicorn shares among the connections of a listener."""
-
-    total_requests: int
-    connections: set[Any]
 
 
 class FastFace:
@@ -93,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._reader: RequestReader
         self._exchange: Exchange | None = None
-        self._line: deque[_Waiting] = deque()
+        self._line: deque[Waiting] = deque()
         self._out: list[bytes] = []
         self._framing = Framing.NONE
         self._is_http10 = False
@@ -130,6 +114,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
         if self._is_lingering:
+            return
+        if self._framing is Framing.TUNNEL:
+            self._pass_on(data)
             return
         try:
             wrong = self._reader.feed(data)
@@ -209,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
         self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
     ) -> None:
         """Start the request, or put it in line behind the one in hand."""
-        waiting = _Waiting(request, refusal, is_http10, stays)
+        waiting = Waiting(request, refusal, is_http10, stays)
         if self._exchange is None and not self._line:
             self._start(waiting)
         else:
@@ -232,6 +219,12 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_end(trailers, self._clock())
 
+    def waits_for_switch(self) -> bool:
+        """Tell whether the last request offers another protocol, and that is not decided yet."""
+        if self._line:
+            return bool(self._line[-1].request.upgrade)
+        return self._exchange is not None and bool(self._exchange.request.upgrade)
+
     # --- The Exchange tells ----------------------------------------------------------------------
 
     def send_interim(self, status: int, fields: Fields) -> None:
@@ -245,11 +238,21 @@ class ClientConnection(asyncio.Protocol):
         if not self._is_read or self._framing is Framing.CLOSE:
             self._stays = False
         connection = b""
-        if not self._stays:
+        if self._framing is Framing.TUNNEL:
+            self._stays = False
+            connection = _UPGRADE
+        elif not self._stays:
             connection = _CLOSE
         elif self._is_http10:
             connection = _KEEP_ALIVE
         self._out.append(head_bytes(head, self._framing, connection))
+        if self._framing is Framing.TUNNEL and (held := self._reader.take_held()):
+            self._pass_on(held)
+
+    def _pass_on(self, data: bytes) -> None:
+        """Pass bytes through the tunnel."""
+        if self._exchange is not None:
+            self._exchange.client_body(data, self._clock())
 
     def send_body(self, chunk: bytes) -> None:
         """Write a piece of the body."""
@@ -261,12 +264,16 @@ class ClientConnection(asyncio.Protocol):
             self._out.append(last_chunk(trailers))
         self._exchange = None
         self._server_state.total_requests += 1
+        if self._is_lingering:
+            return  # the client has left already
         if not self._stays or not self._is_read:
             self._linger()
             return
         self.deadline_s = self._clock() + self._face.options.keepalive_timeout_s
         if self._line and not self._is_starting:
             self._start_those_in_line()
+        elif self._reader.is_holding and (wrong := self._reader.resume()) is not None:
+            self._refuse(*wrong)  # the offer to switch was not taken, and what follows is wrong
 
     def abort(self) -> None:
         """Reset the connection: a mere end could be taken for the end of the answer."""
@@ -297,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
 
     # --- Turns -----------------------------------------------------------------------------------
 
-    def _start(self, waiting: _Waiting) -> None:
+    def _start(self, waiting: Waiting) -> None:
         request = waiting.request
         self._is_http10 = waiting.is_http10
         self._stays = self._stays and waiting.stays
@@ -320,7 +327,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_starting = False
         self._set_reading()
 
-    def _replay(self, waiting: _Waiting) -> None:
+    def _replay(self, waiting: Waiting) -> None:
         """Tell the Exchange what came of its body while it was in line."""
         for chunk in waiting.chunks:
             if self._exchange is not None:
@@ -368,15 +375,3 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A request whose turn has not come; `trailers` is None until it is whole."""
-
-    request: Request
-    refusal: Refusal | None
-    is_http10: bool
-    stays: bool
-    chunks: list[bytes] = field(default_factory=list)
-    trailers: Fields | None = None

@@ -26,6 +26,7 @@ _ABSOLUTE: Final = re.compile(
 # What chunked framing may cost beside the body: extensions and trailers are bounded by it.
 _FREE_OVERHEAD_BYTES: Final = 64 * 1024
 _OVERHEAD_FOR_EACH_BYTE: Final = 8
+_MOST_HELD_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,10 @@ class Receiver(Protocol):
         """Hear that the request is whole."""
         ...
 
+    def waits_for_switch(self) -> bool:
+        """Tell whether the last request offers another protocol, and that is not decided yet."""
+        ...
+
 
 class RequestReader:
     """Reads the requests of one connection, one after the other."""
@@ -77,32 +82,61 @@ class RequestReader:
         self._wire_bytes = 0
         self._body_bytes = 0
         self._is_in_body = False
+        self._held: bytes | None = None
         self._wrong: Refusal | None = None
         self.has_partial_head = False
 
     def feed(self, data: bytes) -> Refusal | None:
         """Read bytes; return what is wrong with them, after which nothing more can be read."""
+        if self._held is not None:
+            return self._hold(data)
         was_in_head = self.has_partial_head
         if self._is_in_body:
             self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # The offer to upgrade is not taken (RFC 9110 §7.8): what follows is another request.
-            self._parser = httptools.HttpRequestParser(self)
-            return self.feed(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            if self._wrong is None and error.__context__ is not None:
-                raise error.__context__ from None  # a mistake of ours, not the client's
-            return self._wrong
+        except httptools.HttpParserUpgrade as offer:
+            self._held = data[offer.args[0] :]
+            return None if self._receiver.waits_for_switch() else self.resume()
         except httptools.HttpParserError as error:
-            return self._wrong or (Failure.BAD_REQUEST, str(error))
+            return self._what_is_wrong(error)
         if was_in_head and self.has_partial_head:
             # What a head begins with is not counted: it may have come with the body before it.
             self._head_bytes += len(data)
             limits = self._limits
             if self._head_bytes > limits.max_request_line_bytes + limits.max_header_size_bytes:
                 return self._too_large()
+        return None
+
+    def _what_is_wrong(self, error: httptools.HttpParserError) -> Refusal:
+        """Tell what ended the parser's run; raises what a callback raised by mistake."""
+        if self._wrong is not None:
+            return self._wrong
+        if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+            raise error.__context__ from None  # a mistake of ours, not the client's
+        return Failure.BAD_REQUEST, str(error)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether bytes behind an offer to switch protocols are held until it is decided."""
+        return self._held is not None
+
+    def take_held(self) -> bytes:
+        """Give what is held to whoever speaks the new protocol."""
+        held, self._held = self._held or b"", b""
+        return held
+
+    def resume(self) -> Refusal | None:
+        """Go on with what is held: the offer was not taken, so it is another request."""
+        held, self._held = self._held, None
+        self._parser = httptools.HttpRequestParser(self)
+        return self.feed(held) if held else None
+
+    def _hold(self, data: bytes) -> Refusal | None:
+        """Keep what comes before the offer is decided; it must not pass before (RFC 9110 §7.8)."""
+        self._held = (self._held or b"") + data
+        if len(self._held) > _MOST_HELD_BYTES:
+            return Failure.BAD_REQUEST, "more bytes than can wait for a switch of protocols"
         return None
 
     # --- The parser tells ------------------------------------------------------------------------

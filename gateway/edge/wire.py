@@ -7,6 +7,7 @@ end of the connection for HTTP/1.0.
 from __future__ import annotations
 
 from enum import Enum
+from http import HTTPStatus
 
 from gateway.core.message import AnswerHead, Fields
 from gateway.proxy.refusal import reason_phrase
@@ -19,10 +20,13 @@ class Framing(Enum):
     LENGTH = 1
     CHUNKED = 2
     CLOSE = 3
+    TUNNEL = 4
 
 
 def framing_of(head: AnswerHead, *, is_http10: bool) -> Framing:
     """Choose how the body of this answer is framed."""
+    if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return Framing.TUNNEL
     if not head.has_body:
         return Framing.NONE
     if head.length is not None:

@@ -99,6 +99,7 @@ class Exchange:
             self._refuse(*unmatched(target, request.path), now_s)
             return
         self.target = target
+        self.attempts = Attempts(target.fleet, engine.random, engine.observer)
         self.is_routed = True
         self._limit_s = now_s + target.request_s
         # :: Station 3: Filter -- what of the request crosses; routes have no other filters yet
@@ -110,7 +111,6 @@ class Exchange:
             return
         self._lines = request_lines(request, engine.via) + offer_lines(request)
         # :: Station 4: Resolve -- the Fleet follows the newest Snapshot; nobody waits for it
-        self.attempts = Attempts(target.fleet, engine.random, engine.observer)
         self._next_attempt(now_s)
 
     def _next_attempt(self, now_s: float) -> None:

@@ -215,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._switch(self._exchange, head)
             return
         if status < _FIRST_FINAL:
-            self._relay_interim(head)
+            self._relay_interim(status)
             return
         if self._parser.get_http_version() == "1.0" and not _keeps_alive_in_1_0(self._fields):
             head.keeps_alive = False
@@ -284,12 +284,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _size_of_head(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self._fields)
 
-    def _relay_interim(self, head: AnswerHead) -> None:
+    def _relay_interim(self, status: int) -> None:
         self._interim_count += 1
         if self._interim_count > MAX_INTERIM_ANSWERS:
             self._wrong = "endless interim answers"
         elif self._exchange is not None:
-            self._exchange.upstream_interim(head.status, head.fields)
+            self._exchange.upstream_interim(status, self._fields)
         self._fields = []
         self._reason = b""
 

@@ -11,7 +11,7 @@ from gateway.core.failure import VERDICTS, Failure
 from gateway.core.model import Status
 from gateway.core.policy import BreakerPolicy, RetryPolicy
 from gateway.core.routing import Route, RouteMatch
-from gateway.proxy.exchange import Phase
+from gateway.proxy.phase import Phase
 from tests.fakes.engine import DATE, SERVICE, Policies, Stage, instance
 from tests.fakes.sides import FakeClient
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, RetryPolicy
-from gateway.proxy.exchange import Phase
+from gateway.proxy.phase import Phase
 from tests.fakes.engine import Policies, Stage
 
 ONE_STRIKE = Policies(breaker=BreakerPolicy(consecutive_failures=1))

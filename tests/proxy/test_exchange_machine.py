@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
-from gateway.proxy.exchange import Phase
+from gateway.proxy.phase import Phase
 from tests.fakes.engine import Policies, Stage
 from tests.fakes.sides import FakeConnection, FakePool
 

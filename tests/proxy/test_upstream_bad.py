@@ -43,10 +43,10 @@ OK_EVENTS = [("head", 200, b"OK", (), 4), ("body", b"body"), ("end", ())]
         ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "Transfer-Encoding"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n", "Transfer-Encoding"),
-        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "switches protocols"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "switches to a protocol"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nbytes",
-            "switches protocols",
+            "switches to a protocol",
         ),
     ],
     ids=range(24),
