@@ -154,8 +154,9 @@ class Gateway:
             gc.unfreeze()
 
     def drain(self) -> None:
-        """Be not ready from now on."""
+        """Be not ready from now on, and let clients look for another gateway."""
         self.is_draining = True
+        self.fast_face.is_draining = True
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

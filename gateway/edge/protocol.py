@@ -50,9 +50,13 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class FastFace:
-    """Makes the protocol of each connection; uvicorn calls it as if it were the class."""
+    """Makes the protocol of each connection; uvicorn calls it as if it were the class.
+
+    While it `is_draining`, each answer asks its client to come back over another connection.
+    """
 
     def __init__(self, engine: Engine, peers: Peers, options: FaceOptions) -> None:
+        self.is_draining = False
         self.engine = engine
         self.peers = peers
         self.options = options
@@ -307,7 +311,7 @@ class ClientConnection(asyncio.Protocol):
     def _start(self, waiting: Waiting) -> None:
         request = waiting.request
         self._is_http10 = waiting.is_http10
-        self._stays = self._stays and waiting.stays
+        self._stays = self._stays and waiting.stays and not self._face.is_draining
         self._is_read = request.length == 0
         self._is_held = False
         self.deadline_s = inf

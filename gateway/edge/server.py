@@ -170,8 +170,9 @@ def _config(site: Site, options: ServeOptions) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=round(options.keepalive_timeout_s),
-        timeout_graceful_shutdown=round(options.drain_timeout_s),
+        # They are declared as whole seconds, but asyncio takes them as they are.
+        timeout_keep_alive=cast("int", options.keepalive_timeout_s),
+        timeout_graceful_shutdown=cast("int", options.drain_timeout_s),
     )
 
 

@@ -65,7 +65,7 @@ async def test_one_clients_cookie_is_not_sent_with_the_next_ones_request(serve: 
         "/files?a=%2F&b=c+d&&=&e",
         "/files?q=/../x?y=1&a[]=1&a[]=2",
         "/files?%zz=%",
-        "/files?json={\"a\":[1|2]}",
+        '/files?json={"a":[1|2]}',
     ],
 )
 async def test_targets_arrive_byte_for_byte(serve: Serve, face: Face, target: str) -> None:

@@ -106,7 +106,9 @@ async def test_pipelined_refusals_keep_their_place(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         routes = routes_to(web, match={"path_prefix": "/api"})
         async with serve(routes) as gateway, RawClient(gateway.port) as client:
-            await client.send(b"".join(ask(path) for path in ("/api", "/no", "/api", "/no", "/api")))
+            await client.send(
+                b"".join(ask(path) for path in ("/api", "/no", "/api", "/no", "/api"))
+            )
             statuses = [(await client.read_response()).status for _ in range(5)]
 
     assert statuses == [200, 404, 200, 404, 200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ async def test_killing_an_instance_is_seen_by_no_client_and_it_comes_back_after_
 
 
 async def test_a_deregistered_instance_gets_nothing_100_ms_later(
-    agent: ConsulAgent, tmp_path: Path, record_property: pytest.RecordProperty
+    agent: ConsulAgent, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     async with two_named(agent) as (one, _), gateway_for(agent, tmp_path) as gateway:
         await until_known(gateway, 2)

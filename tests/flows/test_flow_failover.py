@@ -238,8 +238,6 @@ async def test_killing_one_of_two_under_load_is_seen_by_nobody(serve: Serve) -> 
         assert len(killed.requests) > 300
 
 
-
-
 async def test_both_instances_get_their_share(serve: Serve) -> None:
     async with ScriptedUpstream() as one, ScriptedUpstream() as two:
         one.on_request(app(lambda _: respond(body=b"one")))

@@ -1,190 +1,329 @@
-"""SIGTERM: what is in hand is finished, nobody is dropped, and the process ends by itself."""
+"""`gateway run` on its way out: what is in hand is finished, nothing is left behind, in time."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import socket
 import time
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.client import RawClient
+from tests.fakes.client import Answer, BrokenOffError, RawClient
 from tests.fakes.gateway import ask, routes_to
-from tests.fakes.gateway_process import GatewayProcess
-from tests.fakes.load import hammer
-from tests.fakes.scenes import half_body, hold, play, reply, respond, stall
-from tests.fakes.upstream import ScriptedUpstream, blackhole
+from tests.fakes.gateway_run import GatewayRun
+from tests.fakes.peer import Peer
+from tests.fakes.scenes import app, chunk, head, hold, play, respond
+from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-
-async def test_what_is_in_hand_is_finished(tmp_path: Path) -> None:
-    may_answer = asyncio.Event()
-    async with ScriptedUpstream() as web:
-        web.on_request(play(hold(may_answer), respond(body=b"late")))
-        async with GatewayProcess(tmp_path, routes_to(web)) as gateway:
-            asking = asyncio.TaskGroup()
-            async with asking:
-                shots = asking.create_task(hammer(gateway.url, total=50, concurrency=50))
-                await web.wait_until(lambda: len(web.requests) == 50)
-                gateway.terminate()
-                await wait_until(lambda: gateway.events("draining"))
-                may_answer.set()
-            exit_code = await gateway.wait_for_exit()
-            lines = gateway.requests()
-
-    assert shots.result().errors == []
-    assert shots.result().bodies == {b"late": 50}
-    assert exit_code == 0
-    assert [line["status"] for line in lines] == [200] * 50
+STOPS = [signal.SIGTERM, signal.SIGINT]
 
 
-async def test_under_load_every_request_that_was_accepted_is_answered(tmp_path: Path) -> None:
-    """Accepted: an instance heard of it. Whoever only connected may find the door closed."""
-    async with ScriptedUpstream() as web:
-        async with GatewayProcess(tmp_path, routes_to(web)) as gateway:
-
-            async def terminate() -> None:
-                await web.wait_until(lambda: len(web.requests) > 500)
-                gateway.terminate()
-
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(terminate())
-                load = await hammer(gateway.url, total=3000, concurrency=50)
-            exit_code = await gateway.wait_for_exit()
-            lines = gateway.requests()
-
-        assert exit_code == 0
-        assert set(load.statuses) == {200}
-        assert load.statuses[200] == len(web.requests)
-        assert [line["status"] for line in lines] == [200] * len(lines)
-        assert len(lines) == len(web.requests)
+async def endless(peer: Peer) -> None:
+    """Stream one event after another until the other side leaves."""
+    await peer.send(head(200, [(b"Transfer-Encoding", b"chunked")]))
+    while True:
+        await peer.send(chunk(b"data: tick\n\n"))
+        await asyncio.sleep(0.02)  # the pace of the events
 
 
-async def test_those_in_front_are_told_first_and_nobody_is_turned_away_meanwhile(
+def slow_until(released: asyncio.Event, upstream: ScriptedUpstream) -> None:
+    """Let /slow wait for the event, and /endless never end."""
+    upstream.on_request(
+        app(
+            lambda request: {
+                b"/slow": play(hold(released), respond(body=b"late")),
+                b"/endless": endless,
+            }.get(request.target, respond())
+        )
+    )
+
+
+class Lane:
+    """A client that asks on and on over one connection until that is closed between answers."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.broken_off: list[BrokenOffError] = []
+
+    async def run(self, port: int) -> None:
+        async with RawClient(port) as client:
+            while True:
+                try:
+                    await client.send(ask(f"/{len(self.answers)}"))
+                    self.answers.append(await client.read_response())
+                except BrokenOffError as error:
+                    if error.answer is not None:
+                        self.broken_off.append(error)
+                    return
+                except ConnectionError:
+                    return  # it was closed before the request came: nobody has taken that one
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda one: one.name)
+async def test_a_signal_under_load_loses_nothing_that_was_accepted(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """What an instance was asked is what clients were answered, each one whole."""
+    released = asyncio.Event()
+    lanes = [Lane() for _ in range(16)]
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        slow_until(released, web)
+        gateway = await stack.enter_async_context(GatewayRun(routes_to(web), tmp_path))
+        waiting = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(20)]
+        for client in waiting:
+            await client.send(ask("/slow"))
+        async with asyncio.TaskGroup() as tasks:
+            for lane in lanes:
+                tasks.create_task(lane.run(gateway.port))
+            await wait_until(lambda: len(web.requests) > 500)
+            gateway.signal(number)
+        await gateway.wait_for("draining")
+        released.set()
+        late = [await client.read_response() for client in waiting]
+        code = await gateway.ended()
+
+        answers = [answer for lane in lanes for answer in lane.answers]
+        assert [error for lane in lanes for error in lane.broken_off] == []
+        assert Counter(answer.status for answer in answers).keys() == {200}
+        assert {(answer.status, answer.body) for answer in late} == {(200, b"late")}
+        assert len(web.requests) == len(answers) + len(late)
+        assert len(gateway.requests) == len(web.requests)
+        assert code == 0
+        assert gateway.leftovers() == []
+
+
+async def test_with_a_delay_it_is_not_ready_while_it_still_serves(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, drain_delay="1s") as gateway,
+        RawClient(gateway.port) as old,
+    ):
+        signalled_at_s = gateway.signal(signal.SIGTERM)
+        await gateway.wait_for_readyz(503)
+        not_ready_after_s = time.monotonic() - signalled_at_s
+        readiness = (await gateway.ask_admin("/readyz")).json()
+        alive = (await gateway.ask_admin("/livez")).status_code
+        await old.send(ask())
+        on_the_old = await old.read_response()
+        async with RawClient(gateway.port) as new:
+            await new.send(ask())
+            on_a_new_one = await new.read_response()
+        is_accepting = gateway.logged("draining") == []
+        code = await gateway.ended()
+        took_s = time.monotonic() - signalled_at_s
+
+    assert is_accepting, "the machine was too slow for this test to say anything"
+    assert not_ready_after_s < 0.9
+    assert (readiness["ready"], readiness["draining"], alive) == (False, True, 200)
+    assert (on_the_old.status, on_a_new_one.status) == (200, 200)
+    assert code == 0
+    assert 1.0 <= took_s < 4.0
+    assert gateway.leftovers() == []
+
+
+@pytest.mark.parametrize(("drain_timeout", "at_least_s"), [("1s", 1.0), ("400ms", 0.4)])
+async def test_an_endless_answer_is_cut_when_its_time_is_over(
+    tmp_path: Path, drain_timeout: str, at_least_s: float
+) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, drain_timeout=drain_timeout) as gateway,
+        RawClient(gateway.port) as client,
+    ):
+        slow_until(asyncio.Event(), web)
+        await client.send(ask("/endless"))
+        await web.wait_until(lambda: len(web.requests) == 1)
+
+        signalled_at_s = gateway.signal(signal.SIGTERM)
+        with pytest.raises(BrokenOffError) as broken_off:
+            await client.read_response()
+        cut_after_s = time.monotonic() - signalled_at_s
+        code = await gateway.ended()
+
+        assert broken_off.value.answer is not None
+        assert broken_off.value.answer.body.count(b"tick") > 10
+        assert at_least_s <= cut_after_s < at_least_s + 1.5
+        assert code == 0
+        assert [line["failure"] for line in gateway.requests] == ["draining"]
+        assert gateway.leftovers() == []
+
+
+async def test_a_request_without_an_answer_is_refused_when_its_time_is_over(
     tmp_path: Path,
 ) -> None:
-    async with ScriptedUpstream() as web:
-        async with (
-            GatewayProcess(tmp_path, routes_to(web), drain_delay="600ms") as gateway,
-            RawClient(gateway.port) as kept,
-        ):
-            await kept.send(ask())
-            await kept.read_response()
-            before, _ = await gateway.ask_admin("/readyz")
-            gateway.terminate()
-            told_at_s = time.monotonic()
-            await wait_until(lambda: gateway.events("drain_waiting"))
-            during, page = await gateway.ask_admin("/readyz")
-            async with RawClient(gateway.port) as late:
-                await late.send(ask())
-                answer = await late.read_response()
-            await kept.send(ask())
-            kept_answer = await kept.read_response()
-            exit_code = await gateway.wait_for_exit()
-            took_s = time.monotonic() - told_at_s
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, drain_timeout="300ms") as gateway,
+        RawClient(gateway.port) as client,
+    ):
+        slow_until(asyncio.Event(), web)
+        await client.send(ask("/slow"))
+        await web.wait_until(lambda: len(web.requests) == 1)
 
-    assert (before, during) == (200, 503)
-    assert page["draining"] is True
-    assert (answer.status, kept_answer.status) == (200, 200)
-    # Told to come back elsewhere, instead of finding its connection closed later.
-    assert answer.values(b"connection") == kept_answer.values(b"connection") == [b"close"]
-    assert exit_code == 0
-    assert 0.6 <= took_s < 2.0
+        gateway.signal(signal.SIGTERM)
+        answer = await client.read_response()
+        code = await gateway.ended()
+
+        assert (answer.status, answer.values(b"x-gateway-reason")) == (503, [b"draining"])
+        assert code == 0
+        assert gateway.leftovers() == []
 
 
-async def test_an_idle_connection_does_not_hold_it_up(tmp_path: Path) -> None:
-    async with ScriptedUpstream() as web:
-        async with (
-            GatewayProcess(tmp_path, routes_to(web)) as gateway,
-            RawClient(gateway.port) as idle,
-        ):
-            await idle.send(ask())
-            await idle.read_response()
-            gateway.terminate()
-            await idle.expect_closed()
-            exit_code = await gateway.wait_for_exit(within_s=2)
+@pytest.mark.parametrize("variable", ["drain_delay", "drain_timeout"])
+@pytest.mark.parametrize("second", STOPS, ids=lambda one: one.name)
+async def test_a_second_signal_ends_it_at_once(
+    tmp_path: Path, second: signal.Signals, variable: str
+) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, **{variable: "20s"}) as gateway,
+        RawClient(gateway.port) as client,
+        RawClient(gateway.port),  # somebody who asks for nothing
+    ):
+        slow_until(asyncio.Event(), web)
+        await client.send(ask("/slow"))
+        await web.wait_until(lambda: len(web.requests) == 1)
 
-    assert exit_code == 0
+        gateway.signal(signal.SIGTERM)
+        await gateway.wait_for("drain_waiting" if variable == "drain_delay" else "draining")
+        signalled_at_s = gateway.signal(second)
+        answer = await client.read_response()
+        code = await gateway.ended(within_s=5)
+        took_s = time.monotonic() - signalled_at_s
 
-
-async def test_what_is_not_finished_in_time_is_told_so(tmp_path: Path) -> None:
-    async with ScriptedUpstream() as web:
-        web.on_request(stall())
-        async with (
-            GatewayProcess(tmp_path, routes_to(web), drain_timeout="1s") as gateway,
-            RawClient(gateway.port) as client,
-        ):
-            await client.send(ask())
-            await web.wait_until(lambda: bool(web.requests))
-            gateway.terminate()
-            answer = await client.read_response()
-            exit_code = await gateway.wait_for_exit(within_s=2)
-            (line,) = gateway.requests()
-
-    assert answer.status == 503
-    assert answer.values(b"x-gateway-reason") == [b"draining"]
-    assert exit_code == 0
-    assert line["failure"] == "draining"
+        assert (answer.status, answer.values(b"x-gateway-reason")) == (503, [b"draining"])
+        assert code == 0
+        assert took_s < 3.0
+        assert len(gateway.logged("drain_cut_short")) == 1
+        assert gateway.leftovers() == []
 
 
-@pytest.mark.parametrize("stage", ["thinking", "answering", "connecting"])
-async def test_a_second_sigterm_ends_it_now(tmp_path: Path, stage: str) -> None:
-    async with ScriptedUpstream() as web, blackhole() as hole:
-        web.on_request(stall() if stage == "thinking" else play(half_body(), stall()))
-        routes = routes_to(hole if stage == "connecting" else web, timeouts={"connect": "1m"})
-        async with (
-            GatewayProcess(tmp_path, routes) as gateway,
-            RawClient(gateway.port) as client,
-        ):
-            await client.send(ask())
-            if stage == "answering":
-                await client.read_head()
-            elif stage == "thinking":
-                await web.wait_until(lambda: bool(web.requests))
-            await wait_until_in_flight(gateway)
-            gateway.terminate()
-            await wait_until(lambda: gateway.events("draining"))
-            gateway.terminate()
-            exit_code = await gateway.wait_for_exit(within_s=1)
+async def test_ctrl_c_does_not_wait_for_the_delay(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, drain_delay="20s") as gateway,
+    ):
+        signalled_at_s = gateway.signal(signal.SIGINT)
+        code = await gateway.ended()
+        took_s = time.monotonic() - signalled_at_s
 
-    assert exit_code == 0
+    assert code == 0
+    assert took_s < 3.0
+    assert gateway.logged("drain_waiting") == []
+    assert "Traceback" not in gateway.said
+    assert gateway.leftovers() == []
 
 
-async def wait_until_in_flight(gateway: GatewayProcess) -> None:
-    async with asyncio.timeout(5):
-        while not (await gateway.ask_admin("/health"))[1]["services"]["web"]["in_flight"]:
-            await asyncio.sleep(0.01)  # another process: there is nothing but to ask again
+async def test_idle_clients_and_watchers_of_health_do_not_keep_it_from_ending(
+    tmp_path: Path,
+) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path) as gateway,
+        RawClient(gateway.port) as idle,
+        RawClient(gateway.port) as halfway,
+        RawClient(gateway.admin_port) as watcher,
+    ):
+        for client, request in ((idle, ask()), (watcher, ask("/health"))):
+            await client.send(request)
+            await client.read_response()
+        await halfway.send(b"GET / HTTP/1.1\r\nHost: sh")
+        await idle.send(ask())  # by its answer, what was sent before has been read too
+        await idle.read_response()
 
-
-async def test_ctrl_c_does_not_wait_for_those_in_front(tmp_path: Path) -> None:
-    async with ScriptedUpstream() as web:
-        async with GatewayProcess(tmp_path, routes_to(web), drain_delay="30s") as gateway:
-            gateway.interrupt()
-            exit_code = await gateway.wait_for_exit(within_s=2)
-
-    assert exit_code == 0
-
-
-async def test_an_answer_in_the_middle_is_brought_to_its_end(tmp_path: Path) -> None:
-    may_go_on = asyncio.Event()
-    async with ScriptedUpstream() as web:
-        scene = play(half_body(promised_bytes=8), hold(may_go_on), reply(b"half"))
-        web.on_request(scene)
-        async with (
-            GatewayProcess(tmp_path, routes_to(web)) as gateway,
-            RawClient(gateway.port) as client,
-        ):
-            await client.send(ask())
-            answer = await client.read_head()
-            gateway.terminate()
-            await wait_until(lambda: gateway.events("draining"))
-            may_go_on.set()
-            while await client.read_part():
-                pass
+        signalled_at_s = gateway.signal(signal.SIGTERM)
+        for client in (idle, halfway, watcher):
             await client.expect_closed()
-            exit_code = await gateway.wait_for_exit()
+        code = await gateway.ended()
 
-    assert answer.body == b"halfhalf"
-    assert exit_code == 0
+        assert code == 0
+        assert time.monotonic() - signalled_at_s < 3.0
+        assert gateway.leftovers() == []
+
+
+@pytest.mark.parametrize("taken", ["bind", "admin"])
+async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path, taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        gateway = GatewayRun(routes_to(1), tmp_path, **{taken: f"127.0.0.1:{port}"})
+        gateway.launch()
+        code = await gateway.ended()
+
+    assert code == 1
+    assert gateway.said.splitlines()[-1] == (
+        f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use"
+    )
+    assert "Traceback" not in gateway.said
+
+
+async def test_each_request_is_one_line_of_json_on_stdout_and_events_go_to_stderr(
+    tmp_path: Path,
+) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(
+            routes_to(web, match={"path_prefix": "/api"}), tmp_path, drain_timeout="1s"
+        ) as gateway,
+        RawClient(gateway.port) as client,
+    ):
+        for target in ("/api/users?token=secret", "/nowhere"):
+            await client.send(ask(target))
+            await client.read_response()
+        async with RawClient(gateway.port) as wrong:
+            await wrong.send(b"nonsense\r\n\r\n")
+            await wrong.read_response()
+        await web.refuse()
+        await web.drop()
+        await client.send(ask("/api/late"))
+        await client.read_response()
+        gateway.signal(signal.SIGTERM)
+        code = await gateway.ended()
+
+        lines = (tmp_path / "stdout").read_text(encoding="utf-8").splitlines()
+        requests = [json.loads(line) for line in lines]
+        assert code == 0
+        assert [(one["event"], one["status"], one.get("failure")) for one in requests] == [
+            ("request", 200, None),
+            ("request", 404, "no_route"),
+            ("request", 400, "bad_request"),
+            ("request", 502, "connect_failed"),
+        ]
+        assert [one["path"] for one in requests][:2] == ["/api/users", "/nowhere"]
+        assert "secret" not in "".join(lines) + gateway.said
+        assert [event["event"] for event in gateway.events] == [
+            "service_changed",
+            "listening",
+            "listening",
+            "draining",
+        ]
+        assert all({"timestamp", "level"} <= event.keys() for event in gateway.events)
+
+
+async def test_a_request_that_is_half_sent_may_be_finished(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, drain_timeout="10s") as gateway,
+        RawClient(gateway.port) as client,
+    ):
+        request = ask("/", "POST", body=b"x" * 100)
+        await client.send(request[:-50])
+        await web.wait_until(lambda: len(web.requests) == 1)
+
+        gateway.signal(signal.SIGTERM)
+        await gateway.wait_for("draining")
+        await client.send(request[-50:])
+        answer = await client.read_response()
+        code = await gateway.ended()
+
+        assert answer.status == 200
+        assert answer.values(b"connection") == [b"close"]
+        assert bytes(web.requests[0].body) == b"x" * 100
+        assert code == 0

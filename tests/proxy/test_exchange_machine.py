@@ -16,6 +16,7 @@ from collections.abc import Callable
 from math import inf
 
 import h11
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -25,6 +26,8 @@ from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
 from gateway.proxy.phase import Phase
 from tests.fakes.engine import Policies, Stage
 from tests.fakes.sides import FakeConnection, FakePool
+
+pytestmark = pytest.mark.timeout(1800)  # the nightly profile plays for minutes
 
 POLICIES = Policies(
     timeouts=Timeouts(connect_s=2.0, response_s=15.0, idle_s=60.0, request_s=200.0),

@@ -139,7 +139,8 @@ def test_what_is_told_as_an_answer_is_one_for_another_parser(reads: list[bytes])
     parser = h11.Connection(h11.CLIENT)
     parser.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     parser.send(h11.EndOfMessage())
-    parser.receive_data(b"".join(reads))
+    # llhttp takes empty lines ahead of an answer, as servers do ahead of a request; h11 does not.
+    parser.receive_data(b"".join(reads).lstrip(b"\r\n"))
     parser.receive_data(b"")
     body = b""
 

@@ -1,0 +1,106 @@
+"""The admin port says how things are, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.fakes.client import RawClient
+from tests.fakes.gateway import Serve, ask, routes_file, routes_to
+from tests.fakes.scenes import hold, play, respond
+from tests.fakes.upstream import ScriptedUpstream
+
+
+async def test_it_is_ready_once_every_routed_service_was_heard_of(serve: Serve) -> None:
+    async with ScriptedUpstream() as web:
+        async with serve(routes_to(web)) as gateway:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
+                answer = await admin.get(f"http://127.0.0.1:{gateway.admin_port}/readyz")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_it_is_alive_but_not_ready_while_the_registry_has_told_nothing(serve: Serve) -> None:
+    routes = routes_file({}, {"match": {"path_prefix": "/"}, "service": "web"})
+    nowhere = "http://127.0.0.1:9"
+    async with serve(routes, registry="consul", consul_address=nowhere) as gateway:
+        readiness = await gateway.ask_admin("/readyz")
+        alive = await gateway.ask_admin("/livez")
+        health = await gateway.ask_admin("/health")
+
+    assert readiness["ready"] is False
+    assert alive == "ok"
+    assert health["status"] == "down"
+    assert health["registries"][0]["name"] == "consul"
+
+
+async def test_what_is_in_flight_is_shown(serve: Serve) -> None:
+    may_answer = asyncio.Event()
+    async with ScriptedUpstream() as web:
+        web.on_request(play(hold(may_answer), respond()))
+        async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask())
+            await web.wait_until(lambda: bool(web.requests))
+            during = (await gateway.ask_admin("/api/services/web"))["instances"]
+            may_answer.set()
+            await client.read_response()
+            after = (await gateway.ask_admin("/api/services/web"))["instances"]
+
+        assert [(one["address"], one["in_flight"]) for one in during] == [(web.authority, 1)]
+        assert [(one["address"], one["in_flight"]) for one in after] == [(web.authority, 0)]
+
+
+async def test_the_routes_in_use_are_shown(serve: Serve) -> None:
+    async with ScriptedUpstream() as web:
+        routes = routes_to(
+            web,
+            match={"path_prefix": "/api", "methods": ["POST", "GET"], "hosts": ["shop.example"]},
+            id="shop",
+            strip_prefix=True,
+            timeouts={"response": "1s"},
+        )
+        async with serve(routes) as gateway:
+            (route,) = await gateway.ask_admin("/api/routes")
+
+    assert route["id"] == "shop"
+    assert route["match"] == {
+        "path_prefix": "/api",
+        "hosts": ["shop.example"],
+        "methods": ["GET", "POST"],
+    }
+    assert (route["service"], route["strip_prefix"]) == ("web", True)
+    assert route["timeouts"]["response_s"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/api/services/nobody", 404), ("POST", "/health", 405)],
+)
+async def test_what_it_does_not_have_is_a_problem_in_json(
+    serve: Serve, method: str, path: str, status: int
+) -> None:
+    async with ScriptedUpstream() as web:
+        async with serve(routes_to(web)) as gateway:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
+                url = f"http://127.0.0.1:{gateway.admin_port}{path}"
+                answer = await admin.request(method, url)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+async def test_its_pages_are_not_on_the_clients_port(serve: Serve) -> None:
+    async with ScriptedUpstream() as web:
+        routes = routes_to(web, match={"path_prefix": "/api/shop"})
+        statuses = []
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            for path in ("/health", "/readyz", "/livez", "/api/routes", "/api/services"):
+                await client.send(ask(path))
+                statuses.append((await client.read_response()).status)
+
+    assert statuses == [404] * 5
