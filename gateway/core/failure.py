@@ -154,7 +154,7 @@ VERDICTS: dict[Failure, Verdict] = {
     Failure.ALL_UNREACHABLE: Verdict(
         503, _U, _NEVER,
         "No instance of the service could be reached",
-        "Several instances are registered, each was tried, and none took the connection.",
+        "Several instances are known, and each refuses the connection or has an open Breaker.",
     ),
     Failure.CONNECT_FAILED: Verdict(
         502, _U, _ALWAYS,

@@ -124,18 +124,32 @@ class Attempts:
                 member.breaker.released(self._permit)
                 self._permit = _NONE
 
-    def verdict(self) -> tuple[Failure, str]:
+    def verdict(self, now_s: float) -> tuple[Failure, str]:
         """Sum up why nobody (else) can be tried: the failure to answer with, and its detail."""
         if not self.failed:
             return self._why_nobody()
         last = self.failed[-1]
-        if len(self.failed) == 1 or len(self._tried) < self._fleet.size:
+        if not self._reached_nobody(now_s):
             return last.failure, last.detail
-        if any(VERDICTS[one.failure].again is not Again.ALWAYS for one in self.failed):
-            return last.failure, last.detail
-        # Failover went through the whole service and reached nobody: that is not one bad gateway.
-        count = len(self.failed)
-        return Failure.ALL_UNREACHABLE, f"all {count} instances tried, the last: {last.detail}"
+        # The whole service is not there: that is more than one bad gateway hop.
+        known = len(self._fleet.members)
+        return Failure.ALL_UNREACHABLE, f"none of {known} instances, the last: {last.detail}"
+
+    def _reached_nobody(self, now_s: float) -> bool:
+        """Tell whether a service of several instances has none left that might be reached.
+
+        Each that may be tried refused the connection just now; the others' Breakers are open.
+        """
+        members = self._fleet.members.values()
+        return (
+            len(members) > 1
+            and all(VERDICTS[one.failure].again is Again.ALWAYS for one in self.failed)
+            and not any(
+                member not in self._tried and member.breaker.would_admit(now_s)
+                for member in members
+                if member.instance.is_routable
+            )
+        )
 
     def _why_nobody(self) -> tuple[Failure, str]:
         fleet = self._fleet

@@ -119,7 +119,7 @@ class Exchange:
         if member is not None:
             self._attempt(member, now_s, is_fresh=False)
         else:
-            self._give_up(*self.attempts.verdict(), now_s)
+            self._give_up(*self.attempts.verdict(now_s), now_s)
 
     def _attempt(self, member: Member[ConnectionPool], now_s: float, *, is_fresh: bool) -> None:
         # :: Station 6: Forward

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ FACES: tuple[Face, ...] = ("fast", "asgi")
 # For what ASGI cannot do; the test says why.
 fast_only = pytest.mark.parametrize("face", ["fast"], indirect=True)
 
+# Reading those of the machine would take longer than a test.
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _TESTS = Path(__file__).parents[1]
 _OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1)
 _QUIET: Mapping[str, object] = {"registry": "static", "state_dir": "off", "access_log": "off"}
@@ -57,11 +60,12 @@ class RunningGateway:
         self._members: dict[int, Member[Any]] = {}
         self.gateway.catalog.subscribe(self._remember)
         http: HttpProtocol = self.gateway.fast_face if face == "fast" else "httptools"
-        self._sites = (
+        sites = (
             Site(name="main", app=self.gateway, listener=listen("127.0.0.1", 0), http=http),
             Site(name="admin", app=self.gateway.admin, listener=listen("127.0.0.1", 0)),
         )
-        self.port, self.admin_port = (int(one.listener.getsockname()[1]) for one in self._sites)
+        self.port, self.admin_port = (int(one.listener.getsockname()[1]) for one in sites)
+        self._servers = [SiteServer(site, _OPTIONS) for site in sites]
         self._stack = AsyncExitStack()
         self._tasks_before: set[asyncio.Task[Any]] = set()
 
@@ -72,7 +76,7 @@ class RunningGateway:
             stack.enter_context(_uvicorn_errors_into(self.mistakes))
             asyncio.get_running_loop().set_exception_handler(self._note)
             await stack.enter_async_context(self.gateway.running())
-            await stack.enter_async_context(_serving(self._sites))
+            await stack.enter_async_context(self._serving())
             self._stack = stack.pop_all()
         self._remember(None)
         return self
@@ -107,9 +111,28 @@ class RunningGateway:
 
     async def ask_admin(self, path: str) -> Any:
         """Get a page of the admin port as JSON, whatever its status."""
-        # Reading the certificates of all authorities would take longer than the test.
-        async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
-            return (await admin.get(f"http://127.0.0.1:{self.admin_port}{path}")).json()
+        return (await self.admin("GET", path)).json()
+
+    async def admin(self, method: str, path: str) -> httpx.Response:
+        """Ask the admin port."""
+        async with httpx.AsyncClient(trust_env=False, verify=_NO_AUTHORITIES) as admin:
+            return await admin.request(method, f"http://127.0.0.1:{self.admin_port}{path}")
+
+    def stop(self) -> None:
+        """Begin to leave: accept no more, and finish what is in hand."""
+        for server in self._servers:
+            server.leave(at_once=False)
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            for server in self._servers:
+                tasks.create_task(server.run_until_left())
+            try:
+                await wait_until(lambda: all(server.started for server in self._servers))
+                yield
+            finally:
+                self.stop()
 
     async def _expect_nothing_left(self) -> None:
         deadlines = self.gateway.deadlines
@@ -138,20 +161,6 @@ def _is_of_a_test(task: asyncio.Task[Any]) -> bool:
     """Tell the tasks of the fakes, which end with these, from those of the gateway."""
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and _TESTS in Path(code.co_filename).parents
-
-
-@asynccontextmanager
-async def _serving(sites: Sequence[Site]) -> AsyncIterator[None]:
-    servers = [SiteServer(site, _OPTIONS) for site in sites]
-    async with asyncio.TaskGroup() as tasks:
-        for server in servers:
-            tasks.create_task(server.run_until_left())
-        try:
-            await wait_until(lambda: all(server.started for server in servers))
-            yield
-        finally:
-            for server in servers:
-                server.leave(at_once=False)
 
 
 @contextmanager

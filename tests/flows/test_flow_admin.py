@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 import pytest
 
 from tests.fakes.client import RawClient
@@ -16,8 +15,7 @@ from tests.fakes.upstream import ScriptedUpstream
 async def test_it_is_ready_once_every_routed_service_was_heard_of(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         async with serve(routes_to(web)) as gateway:
-            async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
-                answer = await admin.get(f"http://127.0.0.1:{gateway.admin_port}/readyz")
+            answer = await gateway.admin("GET", "/readyz")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -85,9 +83,7 @@ async def test_what_it_does_not_have_is_a_problem_in_json(
 ) -> None:
     async with ScriptedUpstream() as web:
         async with serve(routes_to(web)) as gateway:
-            async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
-                url = f"http://127.0.0.1:{gateway.admin_port}{path}"
-                answer = await admin.request(method, url)
+            answer = await gateway.admin(method, path)
 
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

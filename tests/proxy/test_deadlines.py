@@ -1,0 +1,146 @@
+"""The coarse clock: who is told, in which order of events, and that one mistake costs no other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.proxy.deadlines import TICK_S, Deadlines
+from tests.fakes.waiting import wait_until
+
+
+class Waiting:
+    """Waits until a deadline, then does what the test says."""
+
+    def __init__(self, deadlines: Deadlines, deadline_s: float, *, is_wrong: bool = False) -> None:
+        self.deadline_s = deadline_s
+        self.is_wrong = is_wrong
+        self.heard: list[float] = []
+        self.has_broken_down = False
+        self.settles: list[Waiting] = []
+        self._deadlines = deadlines
+        deadlines.watched.add(self)
+
+    def expire(self, now_s: float) -> None:
+        self.heard.append(now_s)
+        if self.is_wrong:
+            raise KeyError("a mistake")
+        self._deadlines.watched.discard(self)
+        for other in self.settles:
+            self._deadlines.watched.discard(other)
+
+    def break_down(self, now_s: float) -> None:
+        self.has_broken_down = True
+        self._deadlines.watched.discard(self)
+
+
+class Swept:
+    """Counts how often it was told to throw things away."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.times: list[float] = []
+        deadlines.swept.add(self)
+
+    def sweep(self, now_s: float) -> None:
+        self.times.append(now_s)
+
+
+def test_only_those_whose_deadline_has_passed_are_told() -> None:
+    deadlines = Deadlines()
+    early, late = Waiting(deadlines, 5.0), Waiting(deadlines, 5.1)
+
+    deadlines.look(4.9)
+    deadlines.look(5.0)
+
+    assert ([5.0], []) == (early.heard, late.heard)
+    assert {late} == deadlines.watched
+    assert 5.0 == deadlines.now_s
+
+
+def test_whoever_was_settled_by_another_in_the_same_tick_is_not_told() -> None:
+    deadlines = Deadlines()
+    one, other = Waiting(deadlines, 1.0), Waiting(deadlines, 1.0)
+    one.settles, other.settles = [other], [one]
+
+    deadlines.look(1.0)
+
+    assert 1 == len(one.heard) + len(other.heard)
+
+
+def test_one_that_goes_on_waiting_is_told_again() -> None:
+    deadlines = Deadlines()
+    one = Waiting(deadlines, 1.0)
+    deadlines.look(1.0)
+    deadlines.watched.add(one)
+
+    deadlines.look(2.0)
+
+    assert [1.0, 2.0] == one.heard
+
+
+def test_a_mistake_comes_out_and_costs_nobody_else_more_than_a_tick() -> None:
+    deadlines = Deadlines()
+    wrong = Waiting(deadlines, 1.0, is_wrong=True)
+    others = [Waiting(deadlines, 1.0) for _ in range(5)]
+
+    with pytest.raises(KeyError):
+        deadlines.look(1.0)
+    deadlines.look(1.1)
+
+    assert wrong.has_broken_down
+    assert [1.0] == wrong.heard
+    assert [1] * 5 == [len(one.heard) for one in others]
+    assert set() == deadlines.watched
+
+
+def test_sweeping_is_done_every_tenth_tick() -> None:
+    deadlines = Deadlines()
+    swept = Swept(deadlines)
+
+    for tick in range(1, 31):
+        deadlines.look(tick * TICK_S)
+
+    assert [pytest.approx(1.0), pytest.approx(2.0), pytest.approx(3.0)] == swept.times
+
+
+async def test_it_ticks_in_its_loop_until_it_is_stopped() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines()
+    due = Waiting(deadlines, loop.time() + TICK_S / 2)
+
+    deadlines.start(loop)
+    await wait_until(lambda: due.heard)
+    deadlines.stop()
+    deadlines.stop()  # was stopped already
+
+    stopped_at_s = deadlines.now_s
+    due.deadline_s = 0.0
+    deadlines.watched.add(due)
+    await asyncio.wait_for(_three_ticks(), timeout=5.0)
+    assert stopped_at_s == deadlines.now_s
+    assert 1 == len(due.heard)
+
+
+async def test_a_mistake_does_not_stop_the_clock() -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    deadlines = Deadlines()
+    Waiting(deadlines, 0.0, is_wrong=True)
+
+    with pytest.raises(KeyError):
+        deadlines.start(loop)
+    Waiting(deadlines, 0.0, is_wrong=True)
+    await wait_until(lambda: reported)
+    due = Waiting(deadlines, 0.0)
+    await wait_until(lambda: due.heard)
+    deadlines.stop()
+
+    assert isinstance(reported[0]["exception"], KeyError)
+
+
+async def _three_ticks() -> None:
+    ticked = asyncio.Event()
+    asyncio.get_running_loop().call_later(3 * TICK_S, ticked.set)
+    await ticked.wait()
