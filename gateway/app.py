@@ -7,9 +7,7 @@ run` runs the same object in its own process, with the admin port beside it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -20,7 +18,7 @@ import structlog
 from gateway.admin.app import create_admin
 from gateway.config.errors import ConfigError
 from gateway.config.loading import load_routes
-from gateway.core.config import Problem, RoutingConfig
+from gateway.core.config import Problem, RoutingConfig, ServiceConfig
 from gateway.core.model import Instance, Snapshot
 from gateway.core.registry import Registry
 from gateway.discovery.catalog import Catalog
@@ -33,11 +31,15 @@ from gateway.edge.face import FaceOptions
 from gateway.edge.peers import Peers
 from gateway.edge.protocol import FastFace
 from gateway.edge.reader import ReaderLimits
+from gateway.edge.redirect import RedirectFace
+from gateway.edge.tls import Certificates, TlsFiles
 from gateway.observability.access import AccessLog, open_access_log
 from gateway.observability.events import EventLog
+from gateway.pem import PemError
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.pool import Pool
+from gateway.proxy.tls import TlsClients
 from gateway.settings import Settings, SettingsError, load_settings
 
 _log = structlog.get_logger()
@@ -83,7 +85,8 @@ class Gateway:
     """All objects of one gateway, joined; an ASGI app.
 
     `fast_face` is for uvicorn's `http=`, for whoever runs it in a process of its own; everybody
-    else calls it as an ASGI app. `is_draining` says that it should get no new requests.
+    else calls it as an ASGI app. `certificates` are for listeners with TLS, None where there is
+    none. `is_draining` says that it should get no new requests.
     """
 
     def __init__(self, settings: Settings, config: RoutingConfig) -> None:
@@ -101,17 +104,20 @@ class Gateway:
             observer=self._events,
             deadlines=self.deadlines,
         )
+        self._tls = TlsClients()
+        for service in config.services.values():
+            self._tls.prepare(service)
+        self.certificates = _certificates(settings)
         self.engine.use(config, client_body_timeout_s=settings.client_body_timeout_s)
         self.catalog = Catalog(clock=time.monotonic)
         self.catalog.subscribe(self.engine.follow)
         self.registries = _registries(settings, config, self.catalog, random)
         self.admin = create_admin(self)
-        peers = Peers(settings.trusted_proxies)
-        self.fast_face = FastFace(self.engine, peers, _face_options(settings))
-        self._face = AsgiFace(self.engine, peers, self._spawn)
+        self._peers = Peers(settings.trusted_proxies)
+        self.fast_face = FastFace(self.engine, self._peers, _face_options(settings))
+        self._face = AsgiFace(self.engine, self._peers, self._spawn)
         self._tasks: asyncio.TaskGroup | None = None
         self._spawned: set[asyncio.Task[None]] = set()
-        self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -130,6 +136,7 @@ class Gateway:
         if store is not None:
             followed = _names_in_registry(self.config)
             self.catalog.restore(one for one in store.load() if one.service in followed)
+        self._warn()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -137,11 +144,12 @@ class Gateway:
                     tasks.create_task(registry.run(), name=f"registry:{registry.name}")
                     for registry in self.registries
                 ]
+                if self.certificates is not None:
+                    follow = self.certificates.follow()
+                    long_lived.append(tasks.create_task(follow, name="certificates"))
                 if store is not None:
                     long_lived.append(tasks.create_task(store.run(self.catalog), name="snapshots"))
                 self.deadlines.start(asyncio.get_running_loop())
-                gc.collect()
-                gc.freeze()  # what was made at the start stays; the collector need not look at it
                 try:
                     yield
                 finally:
@@ -151,7 +159,6 @@ class Gateway:
                         task.cancel()
         finally:
             self._events.close()  # last of all: whatever was in hand has its line
-            gc.unfreeze()
 
     def drain(self) -> None:
         """Be not ready from now on, and let clients look for another gateway."""
@@ -166,12 +173,22 @@ class Gateway:
             self.drain()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _make_pool(self, instance: Instance) -> Pool:
-        tls = None
-        if instance.scheme == "https":
-            self._tls = tls = self._tls or ssl.create_default_context()
+    def redirect_face(self, port: int) -> RedirectFace:
+        """Make the face of a plain listener that sends all clients on to TLS, at this port."""
+        return RedirectFace(self.engine, self._peers, _face_options(self.settings), port=port)
+
+    def _warn(self) -> None:
+        services = self.config.services.values()
+        if unverified := [one.name for one in services if one.tls.skip_verify]:
+            _log.warning("certificates_not_verified", services=unverified)
+
+    def _make_pool(self, service: ServiceConfig, instance: Instance) -> Pool:
         return Pool(
-            instance, spawn=self._spawn, clock=time.monotonic, deadlines=self.deadlines, tls=tls
+            instance,
+            spawn=self._spawn,
+            clock=time.monotonic,
+            deadlines=self.deadlines,
+            tls=self._tls.client(service, instance),
         )
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
@@ -256,6 +273,23 @@ def _access_log(settings: Settings) -> AccessLog | None:
         )
     except OSError as error:
         raise SettingsError((f"GATEWAY_ACCESS_LOG: {error}",)) from error
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    """Load the certificates for clients, if there is a listener for them."""
+    if settings.tls_bind is None:
+        return None
+    files = TlsFiles(
+        pairs=tuple(zip(settings.tls_cert, settings.tls_key, strict=True)),
+        client_ca=settings.tls_client_ca,
+        client_auth=settings.tls_client_auth,
+    )
+    try:
+        return Certificates(files)
+    except PemError as error:
+        is_ca = error.file == settings.tls_client_ca
+        variable = "CLIENT_CA" if is_ca else "CERT" if error.file in settings.tls_cert else "KEY"
+        raise SettingsError((f"GATEWAY_TLS_{variable}: {error}",)) from error
 
 
 def _face_options(settings: Settings) -> FaceOptions:

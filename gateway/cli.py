@@ -7,8 +7,10 @@ the environment; what is wrong is said in full, one line each, on standard error
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -45,6 +47,18 @@ BindOption = Annotated[
     str | None,
     typer.Option(help="Where clients come in, host:port [GATEWAY_BIND, 127.0.0.1:8080]."),
 ]
+TlsBindOption = Annotated[
+    str | None,
+    typer.Option(help="Where clients come in over TLS, host:port [GATEWAY_TLS_BIND, off]."),
+]
+TlsCertOption = Annotated[
+    str | None,
+    typer.Option(help="Certificates in PEM, with commas between [GATEWAY_TLS_CERT]."),
+]
+TlsKeyOption = Annotated[
+    str | None,
+    typer.Option(help="Their keys, in the same order [GATEWAY_TLS_KEY]."),
+]
 AdminOption = Annotated[
     str | None,
     typer.Option(help="The admin port, host:port or off [GATEWAY_ADMIN, 127.0.0.1:9901]."),
@@ -52,15 +66,27 @@ AdminOption = Annotated[
 
 
 @_cli.command()
-def run(config: ConfigOption = None, bind: BindOption = None, admin: AdminOption = None) -> None:
+def run(  # noqa: PLR0913 -- each parameter is an option
+    *,
+    config: ConfigOption = None,
+    bind: BindOption = None,
+    admin: AdminOption = None,
+    tls_bind: TlsBindOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
-    settings = _settings({"config": config, "bind": bind, "admin": admin})
-    raise typer.Exit(run_gateway(settings))
+    options = {"config": config, "bind": bind, "admin": admin}
+    options |= {"tls_bind": tls_bind, "tls_cert": tls_cert, "tls_key": tls_key}
+    raise typer.Exit(run_gateway(_settings(options)))
 
 
 @_cli.command()
 def check(config: ConfigOption = None) -> None:
-    """Read the routes and say everything that is wrong with them; exit code 0 or 2."""
+    """Say everything that is wrong with the routes.
+
+    Exit code 0 when nothing is wrong, 2 when something is.
+    """
     settings = _settings({"config": config})
     routing = _or_exit(lambda: read_routes(settings))
     for warning in routing.warnings:
@@ -78,7 +104,10 @@ def demo(
         bool, typer.Option("--consul", help="Use a real Consul in dev mode, from the PATH.")
     ] = False,
 ) -> None:
-    """Start sample services and the gateway in front of them, and say what to try."""
+    """Start sample services with the gateway in front of them.
+
+    Says what to try; Ctrl-C ends it all.
+    """
     try:
         code = run_demo(run_gateway, with_consul=consul)
     except DemoError as error:
@@ -100,6 +129,7 @@ def run_gateway(settings: Settings) -> int:
     try:
         return _run(_serve(gateway))
     except ListenError as error:
+        log.flush()  # what was logged before stands before it: the last line says why it ended
         typer.echo(f"gateway: {error}", err=True)
         return EXIT_FAILED
     finally:
@@ -108,21 +138,55 @@ def run_gateway(settings: Settings) -> int:
 
 async def _serve(gateway: Gateway) -> int:
     settings = gateway.settings
-    bind, admin = settings.bind, settings.admin
-    listener = listen(bind.host, bind.port)
-    main = Site(name="main", app=gateway, listener=listener, http=gateway.fast_face)
-    beside = None
+    sites = open_sites(gateway)
+    admin, beside = settings.admin, None
     if admin is not None:
         listener = listen(admin.host, admin.port)
         beside = Site(name="admin", app=gateway.admin, listener=listener)
     options = ServeOptions(
+        head_timeout_s=settings.client_head_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,
         drain_timeout_s=settings.drain_timeout_s,
     )
     async with gateway.running():
-        await serve(main, admin=beside, on_drain=gateway.drain, options=options)
+        # What was made at the start stays, so the collector need not look at it again. Only here:
+        # a process that somebody else's server runs is not ours to tune.
+        gc.collect()
+        gc.freeze()
+        await serve(sites, admin=beside, on_drain=gateway.drain, options=options)
     return 0
+
+
+def open_sites(gateway: Gateway) -> list[Site]:
+    """Open the listeners for clients: the plain one, then the one over TLS if there is one.
+
+    Raises ListenError.
+    """
+    settings = gateway.settings
+    bind, tls_bind, redirect = settings.bind, settings.tls_bind, settings.http_redirect
+    is_proxied = settings.proxy_protocol == "on"
+    main = Site(
+        name="main",
+        app=gateway,
+        listener=listen(bind.host, bind.port),
+        http=gateway.fast_face,
+        is_proxied=is_proxied,
+    )
+    if tls_bind is None or gateway.certificates is None:
+        return [main]
+    secured = Site(
+        name="tls",
+        app=gateway,
+        listener=listen(tls_bind.host, tls_bind.port),
+        http=gateway.fast_face,
+        tls=gateway.certificates.context,
+        is_proxied=is_proxied,
+    )
+    if redirect != "off":
+        port = secured.listener.getsockname()[1] if redirect == "on" else redirect
+        main = replace(main, http=gateway.redirect_face(port))
+    return [main, secured]
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

@@ -15,26 +15,36 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.core.addresses import (
-    ListenAddress,
-    consul_url,
-    parse_listen_address,
-    parse_networks,
+from gateway.core.addresses import ListenAddress
+from gateway.core.units import Kind
+from gateway.setting_kinds import (
+    AccessLog,
+    Address,
+    AddressOrOff,
+    ConsulAddress,
+    ConsulWait,
+    Count,
+    Directory,
+    Duration,
+    ExistingFile,
+    ExistingFiles,
+    FilePath,
+    Networks,
+    Redirect,
+    Size,
+    SomeDuration,
+    lower,
 )
-from gateway.core.units import Kind, parse_duration, parse_size
 
 _PREFIX = "GATEWAY_"
-_SHORTEST_CONSUL_WAIT_S = 1.0
-_LONGEST_CONSUL_WAIT_S = 600.0
 # What Kubernetes sets in each container for a Service that is called "gateway" or "gateway-…".
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT\w*)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
 
@@ -45,94 +55,6 @@ class SettingsError(ValueError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
-
-
-def _listen_address(value: object) -> object:
-    return parse_listen_address(value) if isinstance(value, str) else value
-
-
-def _listen_address_or_off(value: object) -> object:
-    return None if value == "off" else _listen_address(value)
-
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _some_duration(value: object) -> object:
-    duration_s = _duration(value)
-    if duration_s == 0:
-        raise ValueError(f"{value!r} is no time at all; write 250ms, 5s or 1m")
-    return duration_s
-
-
-def _consul_wait(value: object) -> object:
-    wait_s = _duration(value)
-    if (
-        isinstance(wait_s, float)
-        and not _SHORTEST_CONSUL_WAIT_S <= wait_s <= _LONGEST_CONSUL_WAIT_S
-    ):
-        raise ValueError(f"{value!r} is out of range; write 1s to 10m")
-    return wait_s
-
-
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _directory_or_off(value: object) -> object:
-    return None if value == "off" else _file(value)
-
-
-def _file(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
-
-
-def _existing_file(value: object) -> object:
-    path = _file(value)
-    if isinstance(path, Path) and not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}")
-    return path
-
-
-def _access_log(value: object) -> object:
-    if isinstance(value, str) and value.lower() in {"true", "false", "yes", "no", "1", "0"}:
-        raise ValueError(f"{value!r} is not known; write on, off or the path of a file")
-    return value if value in {"on", "off"} else _file(value)
-
-
-def _networks(value: object) -> object:
-    return parse_networks(value) if isinstance(value, str) else value
-
-
-def _consul_address(value: object) -> object:
-    return consul_url(value) if isinstance(value, str) else value
-
-
-Address = Annotated[ListenAddress, NoDecode, BeforeValidator(_listen_address), Kind("`host:port`")]
-AddressOrOff = Annotated[
-    ListenAddress | None,
-    NoDecode,
-    BeforeValidator(_listen_address_or_off),
-    Kind("`host:port` or `off`"),
-]
-Duration = Annotated[float, BeforeValidator(_duration), Kind("duration")]
-SomeDuration = Annotated[float, BeforeValidator(_some_duration), Kind("duration")]
-Size = Annotated[int, BeforeValidator(_size), Field(ge=1), Kind("size")]
-Count = Annotated[int, Field(ge=1), Kind("number")]
-FilePath = Annotated[Path, BeforeValidator(_file), Kind("path")]
-ExistingFile = Annotated[Path | None, BeforeValidator(_existing_file), Kind("path")]
-Directory = Annotated[Path | None, BeforeValidator(_directory_or_off), Kind("path or `off`")]
-Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...],
-    NoDecode,
-    BeforeValidator(_networks),
-    Kind("networks, with commas between"),
-]
 
 
 def variable_of(field: str) -> str:
@@ -172,18 +94,52 @@ class Settings(BaseSettings):
         default=ListenAddress("127.0.0.1", 8080),
         description="Where clients are listened for; IPv6 in brackets, port 0 for any free one.",
     )
+    tls_bind: AddressOrOff = Field(
+        default=None, description="Where clients are listened for over TLS; see [tls.md](tls.md)."
+    )
+    tls_cert: ExistingFiles = Field(
+        default=(),
+        description="Certificates in PEM, each with its chain; the one for the name that a client "
+        "asks for is taken, else the first. Read again when they change.",
+    )
+    tls_key: ExistingFiles = Field(
+        default=(), description="The keys that belong to them, in the same order."
+    )
+    tls_client_auth: Annotated[
+        Literal["off", "optional", "required"],
+        BeforeValidator(lower),
+        Kind("`off`, `optional` or `required`"),
+    ] = Field(
+        default="off",
+        description="Whether clients are asked for certificates, and turned away without one.",
+    )
+    tls_client_ca: ExistingFile = Field(
+        default=None, description="Who signs the certificates of clients."
+    )
+    http_redirect: Redirect = Field(
+        default="off",
+        description="Answer every plain request with 308 to the same place over TLS; a port is the "
+        "one that clients see, where that is not the one of `GATEWAY_TLS_BIND`.",
+    )
+    proxy_protocol: Annotated[
+        Literal["off", "on"], BeforeValidator(lower), Kind("`on` or `off`")
+    ] = Field(
+        default="off",
+        description="Whether each connection of a client begins with the PROXY protocol (1 or 2); "
+        "it is believed of `GATEWAY_TRUSTED_PROXIES`.",
+    )
     admin: AddressOrOff = Field(
         default=ListenAddress("127.0.0.1", 9901),
         description="Where health and the admin API are; keep it away from clients.",
     )
     registry: Annotated[
-        Literal["consul", "static"], BeforeValidator(_lower), Kind("`consul` or `static`")
+        Literal["consul", "static"], BeforeValidator(lower), Kind("`consul` or `static`")
     ] = Field(
         default="consul",
         description="Who knows the instances of a service that names no `servers` in routes.yaml.",
     )
 
-    consul_address: Annotated[str, BeforeValidator(_consul_address), Kind("address")] = Field(
+    consul_address: ConsulAddress = Field(
         default="http://127.0.0.1:8500",
         description="`host:port`, `http://…`, `https://…` or `unix:///path`; best the local agent.",
     )
@@ -208,14 +164,14 @@ class Settings(BaseSettings):
     consul_verify: Annotated[bool, Kind("`true` or `false`")] = Field(
         default=True, description="Whether Consul's certificate is checked; false is for trials."
     )
-    consul_wait_s: Annotated[float, BeforeValidator(_consul_wait), Kind("duration")] = Field(
+    consul_wait_s: ConsulWait = Field(
         default=30.0,
         description="How long a blocking query may wait, 1s to 10m; shorter finds a dead "
         "connection sooner, longer asks less often.",
     )
     consul_consistency: Annotated[
         Literal["default", "stale", "consistent"],
-        BeforeValidator(_lower),
+        BeforeValidator(lower),
         Kind("`default`, `stale` or `consistent`"),
     ] = Field(
         default="default",
@@ -232,17 +188,17 @@ class Settings(BaseSettings):
         description="Whose X-Forwarded headers are believed, as in `10.0.0.0/8, ::1`.",
     )
 
-    access_log: Annotated[
-        Literal["on", "off"] | Path, BeforeValidator(_access_log), Kind("`on`, `off` or a path")
-    ] = Field(default="on", description="One line for each request: beside the log, or in a file.")
+    access_log: AccessLog = Field(
+        default="on", description="One line for each request: beside the log, or in a file."
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        BeforeValidator(_lower),
+        BeforeValidator(lower),
         Kind("`debug`, `info`, `warning` or `error`"),
     ] = Field(default="info", description="What is logged at least.")
     log_format: Annotated[
         Literal["auto", "json", "text"],
-        BeforeValidator(_lower),
+        BeforeValidator(lower),
         Kind("`auto`, `json` or `text`"),
     ] = Field(default="auto", description="`auto` is text on a terminal and JSON elsewhere.")
 
@@ -281,11 +237,28 @@ class Settings(BaseSettings):
         return self.state_dir / "snapshots.json" if self.state_dir is not None else None
 
     @model_validator(mode="after")
-    def _certificate_and_key(self) -> Self:
+    def _go_together(self) -> Self:
+        if wrong := list(self._contradictions()):
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """List what is right by itself and wrong together, one line for each."""
         if (self.consul_client_cert is None) != (self.consul_client_key is None):
             pair = "GATEWAY_CONSUL_CLIENT_CERT and GATEWAY_CONSUL_CLIENT_KEY"
-            raise ValueError(f"{pair} go together; one is missing")
-        return self
+            yield f"{pair} go together; one is missing"
+        if len(self.tls_cert) != len(self.tls_key):
+            yield "GATEWAY_TLS_CERT and GATEWAY_TLS_KEY go together, one key for each certificate"
+        if (self.tls_bind is not None) != bool(self.tls_cert or self.tls_key):
+            yield "GATEWAY_TLS_BIND needs GATEWAY_TLS_CERT, and without it there is no use for that"
+        if (self.tls_client_auth != "off") != (self.tls_client_ca is not None):
+            yield "GATEWAY_TLS_CLIENT_AUTH needs GATEWAY_TLS_CLIENT_CA, and is off without it"
+        if self.http_redirect != "off" and self.tls_bind is None:
+            yield "GATEWAY_HTTP_REDIRECT needs GATEWAY_TLS_BIND: there is nowhere to go"
+        if self.proxy_protocol == "on" and not self.trusted_proxies:
+            yield (
+                "GATEWAY_PROXY_PROTOCOL needs GATEWAY_TRUSTED_PROXIES, or anybody could be anybody"
+            )
 
 
 # What Consul's own tools read (https://developer.hashicorp.com/consul/commands); they have none for
@@ -320,7 +293,8 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
         settings = Settings(**consul, **options)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems += [_problem(detail, options.keys(), env.keys()) for detail in details]
+        for detail in details:
+            problems += _problem(detail, options.keys(), env.keys()).splitlines()
         raise SettingsError(tuple(problems)) from error
     if problems:
         raise SettingsError(tuple(problems))

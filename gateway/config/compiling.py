@@ -19,10 +19,11 @@ from gateway.config.models import (
     RouteEntry,
     RoutesFile,
     ServiceEntry,
+    TlsEntry,
 )
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Instance
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
+from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts, TlsPolicy
 from gateway.core.routing import Route, RouteMatch
 
 
@@ -65,6 +66,11 @@ def merged_breaker(defaults: BreakerEntry, own: BreakerEntry) -> BreakerPolicy:
     return BreakerPolicy(**(defaults.overrides() | own.overrides()))
 
 
+def merged_tls(defaults: TlsEntry, own: TlsEntry) -> TlsPolicy:
+    """Merge what the defaults and a service say of TLS; files are named as the file does."""
+    return TlsPolicy(**(defaults.overrides() | own.overrides()))
+
+
 def _service(file: RoutesFile, name: str) -> ServiceConfig:
     entry = file.services.get(name, ServiceEntry())
     instances = None
@@ -74,6 +80,7 @@ def _service(file: RoutesFile, name: str) -> ServiceConfig:
         name=name,
         instances=instances,
         breaker=merged_breaker(file.defaults.circuit_breaker, entry.circuit_breaker),
+        tls=merged_tls(file.defaults.tls, entry.tls),
     )
 
 

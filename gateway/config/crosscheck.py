@@ -56,7 +56,7 @@ def odd_things(document: Document, file: RoutesFile) -> Iterator[Problem]:
 
 def _duplicate_ids(document: Document) -> Iterator[Problem]:
     first: dict[object, DocumentPath] = {}
-    for path in _items(document, ("routes",)):
+    for path in items_at(document, ("routes",)):
         at = (*path, "id")
         id_ = _value(document, at)
         if isinstance(id_, str) and first.setdefault(id_, at) != at:
@@ -64,11 +64,11 @@ def _duplicate_ids(document: Document) -> Iterator[Problem]:
 
 
 def _overlapping_routes(document: Document) -> Iterator[Problem]:
-    paths = list(_items(document, ("routes",)))
+    paths = list(items_at(document, ("routes",)))
     routes = [
         Route(id=str(index), match=compile_match(entry), service="")
         for index, path in enumerate(paths)
-        if (entry := _part(document, (*path, "match"), MatchEntry)) is not None
+        if (entry := part_at(document, (*path, "match"), MatchEntry)) is not None
     ]
     for first, second in conflicts(routes):
         both = _overlap(first.match, second.match)
@@ -87,10 +87,10 @@ def _overlap(first: RouteMatch, second: RouteMatch) -> str:
 
 
 def _duplicate_servers(document: Document) -> Iterator[Problem]:
-    for service in _items(document, ("services",)):
+    for service in items_at(document, ("services",)):
         first: dict[str, DocumentPath] = {}
-        for path in _items(document, (*service, "servers")):
-            entry = _part(document, path, InstanceEntry)
+        for path in items_at(document, (*service, "servers")):
+            entry = part_at(document, path, InstanceEntry)
             key = compile_instance(entry).id if entry is not None else ""
             if entry is not None and first.setdefault(key, path) != path:
                 message = f"{key} is {_which(document, first[key])} too; give it more weight there"
@@ -100,11 +100,11 @@ def _duplicate_servers(document: Document) -> Iterator[Problem]:
 def _breakers_that_contradict(document: Document) -> Iterator[Problem]:
     """Find places after which a breaker would open for longer than for the longest time."""
     at_defaults: DocumentPath = ("defaults", "circuit_breaker")
-    defaults = _part(document, at_defaults, BreakerEntry) or BreakerEntry()
+    defaults = part_at(document, at_defaults, BreakerEntry) or BreakerEntry()
     own = {at_defaults: defaults}
-    for service in _items(document, ("services",)):
+    for service in items_at(document, ("services",)):
         path = (*service, "circuit_breaker")
-        own[path] = _part(document, path, BreakerEntry) or BreakerEntry()
+        own[path] = part_at(document, path, BreakerEntry) or BreakerEntry()
     for path, entry in own.items():
         breaker = merged_breaker(defaults, entry)
         said = [key for key in ("max_open_for", "open_for") if key in entry.model_fields_set]
@@ -131,7 +131,7 @@ def _value(document: Document, path: DocumentPath) -> Any:
     return value
 
 
-def _items(document: Document, path: DocumentPath) -> Iterator[DocumentPath]:
+def items_at(document: Document, path: DocumentPath) -> Iterator[DocumentPath]:
     """List the paths of what stands in a list or a mapping, nothing where there is neither."""
     value = _value(document, path)
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def _items(document: Document, path: DocumentPath) -> Iterator[DocumentPath]:
         yield from ((*path, index) for index in range(len(value)))
 
 
-def _part(document: Document, path: DocumentPath, kind: type[E]) -> E | None:
+def part_at(document: Document, path: DocumentPath, kind: type[E]) -> E | None:
     """Read one part of the file, None where it is not there or not right."""
     value = with_url(_value(document, path))
     if value is None or any(blocked[: len(path)] == path for blocked in document.blocked):

@@ -191,6 +191,20 @@ def _can_be_dialled(host: str | None) -> TypeGuard[str]:
     return bool(host and (":" in host or _HOST_NAME.fullmatch(host)) and "%" not in host)
 
 
+def _file_name(value: object) -> str:
+    """Read the name of a file; whether it is there is seen when all of routes.yaml is read."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise KindError(f"{value!r} is not the name of a file; write certs/ca.pem")
+    return value
+
+
+def _server_name(value: object) -> str:
+    """Read the name (or the address) that a certificate must be for."""
+    if isinstance(value, str) and _can_be_dialled(value.lower()):
+        return value.lower()
+    raise KindError(f"{value!r} is not a host name; write api.example.com")
+
+
 def _texts(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern})
 
@@ -220,6 +234,8 @@ Method = Annotated[bytes, BeforeValidator(_method), Kind("method"), _texts(f"^{_
 HostPattern = Annotated[str, BeforeValidator(_host_pattern), Kind("host"), _texts(r"^[^/:]+$")]
 RoutePath = Annotated[bytes, BeforeValidator(_path), Kind("path"), _texts("^/")]
 AddedPrefix = Annotated[bytes, BeforeValidator(_added_prefix), Kind("path"), _texts("^/")]
+FileName = Annotated[str, BeforeValidator(_file_name), Kind("path"), _texts(".")]
+ServerName = Annotated[str, BeforeValidator(_server_name), Kind("host"), _texts(r"^[^/]+$")]
 Url = Annotated[InstanceUrl, BeforeValidator(_instance_url), Kind("URL"), _texts("^https?://")]
 
 

@@ -1,7 +1,7 @@
 """From a file to a RoutingConfig, or to everything that is wrong with it.
 
-The steps: YAML with places, the models, the checks between entries, and only when nothing is wrong
-the values of the core.
+The steps: YAML with places, the models, the checks between entries, the certificates that it names,
+and only when nothing is wrong the values of the core.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+from gateway.config.certificates import check_certificates, locate_certificates, unverified
 from gateway.config.compiling import compile_routes
 from gateway.config.crosscheck import cross_check, odd_things
 from gateway.config.document import place_in, read_document
 from gateway.config.errors import ConfigError
 from gateway.config.shape import check_shape
 from gateway.core.config import Problem, RoutingConfig
+from gateway.pem import PemError
 
 
 def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
@@ -42,12 +45,22 @@ def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
 def parse_routes(text: str, *, file: str = "routes.yaml", env: Mapping[str, str]) -> RoutingConfig:
     """Make a RoutingConfig of the text of a routes.yaml; `file` is its name in problems.
 
+    Reads the files that `tls` names; relative ones count from the folder of `file`.
     Raises ConfigError with all problems.
     """
     document = read_document(text, file=file, env=env)
     entries, problems = check_shape(document)
+    folder = Path(file).parent
     problems += [*document.problems, *cross_check(document)]
+    problems += check_certificates(document, folder)
     if problems or entries is None:
         raise ConfigError(tuple(problems))
-    warnings = tuple(sorted(odd_things(document, entries)))
-    return replace(compile_routes(entries), warnings=warnings)
+    warnings = tuple(sorted([*odd_things(document, entries), *unverified(document)]))
+    config = compile_routes(entries)
+    try:
+        located = {
+            name: locate_certificates(service, folder) for name, service in config.services.items()
+        }
+    except PemError as error:  # it was there a moment ago
+        raise ConfigError((Problem(file, 0, 0, "", str(error)),)) from error
+    return replace(config, services=MappingProxyType(located), warnings=warnings)

@@ -19,16 +19,18 @@ from gateway.config.kinds import (
     NOT_EMPTY,
     AddedPrefix,
     Duration,
+    FileName,
     HostPattern,
     Method,
     Name,
     RoutePath,
+    ServerName,
     Size,
     Timeout,
     UpgradeName,
     Url,
 )
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
+from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts, TlsPolicy
 from gateway.core.units import Kind
 
 _UNITS = ("", "_s", "_bytes")
@@ -134,6 +136,31 @@ class BreakerEntry(Policy):
     max_open_for: Duration | None = Field(default=None, description="Never longer than this.")
 
 
+class TlsEntry(Policy):
+    """How instances over TLS are checked, and what they learn of us."""
+
+    CORE: ClassVar[Any] = TlsPolicy
+
+    ca_file: FileName | None = Field(
+        default=None,
+        description="Who signs the certificates of instances; left out, the authorities of the "
+        "system.",
+    )
+    server_name: ServerName | None = Field(
+        default=None,
+        description="The name that their certificates must be for; left out, each one's own host.",
+    )
+    client_cert: FileName | None = Field(
+        default=None, description="Our certificate, where they ask for one."
+    )
+    client_key: FileName | None = Field(default=None, description="The key that belongs to it.")
+    skip_verify: bool | None = Field(
+        default=None,
+        description="Take any certificate, for trials: whoever stands in between can read and "
+        "change everything.",
+    )
+
+
 def with_url(value: object) -> object:
     """Write a server that is only a URL in full."""
     return {"url": value} if isinstance(value, str) else value
@@ -168,6 +195,10 @@ class ServiceEntry(Entry):
         default_factory=BreakerEntry,
         description="When an instance is left alone: see `circuit_breaker`.",
     )
+    tls: TlsEntry = Field(
+        default_factory=TlsEntry,
+        description="How instances over `https` are verified: see `tls`.",
+    )
 
 
 _MAX_BODY = "The longest request body in bytes; a longer one gets 413. Left out: any length."
@@ -191,6 +222,10 @@ class DefaultsEntry(Entry):
     circuit_breaker: BreakerEntry = Field(
         default_factory=BreakerEntry,
         description="When an instance is left alone: see `circuit_breaker`.",
+    )
+    tls: TlsEntry = Field(
+        default_factory=TlsEntry,
+        description="How instances over `https` are verified: see `tls`.",
     )
     preserve_host: bool | None = Field(
         default=None, description="Whether the instance gets the Host that the client sent."
@@ -290,5 +325,6 @@ PLACES: Mapping[str, type[Entry]] = MappingProxyType(
         "timeouts": TimeoutsEntry,
         "retry": RetryEntry,
         "circuit_breaker": BreakerEntry,
+        "tls": TlsEntry,
     }
 )

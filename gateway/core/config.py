@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.model import Instance
-from gateway.core.policy import BreakerPolicy
+from gateway.core.policy import BreakerPolicy, TlsPolicy
 from gateway.core.routing import Route
 
 
@@ -35,11 +35,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
-    """How one service is reached: `instances` None means that the registry knows them."""
+    """How one service is reached: `instances` None means that the registry knows them.
+
+    `tls_mark` stands for the content of the files that `tls` names, so that another certificate
+    under the same path makes another configuration.
+    """
 
     name: str
     instances: tuple[Instance, ...] | None = None
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    tls: TlsPolicy = field(default_factory=TlsPolicy)
+    tls_mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,11 +73,11 @@ class Fleet(Generic[P]):
         return f"<Fleet {self.service}, {[len(tier) for tier in self.tiers]}>"
 
     def apply(self, snapshot: Snapshot) -> list[Member[P]]:
-        """Follow a new Snapshot; return the Members that it no longer has."""
+        """Follow a new Snapshot; return the Members that it no longer has, or has another for."""
         members: dict[str, Member[P]] = {}
         for instance in snapshot.instances:
             members[instance.key] = self._member_for(instance)
-        gone = [member for key, member in self.members.items() if key not in members]
+        gone = [one for key, one in self.members.items() if members.get(key) is not one]
         for member in gone:
             member.is_gone = True
         self.snapshot = snapshot
@@ -92,6 +92,16 @@ class Fleet(Generic[P]):
         self._breaker_policy = breaker
         for member in self.members.values():
             member.breaker.adopt(breaker)
+
+    def reach_by(self, make_pool: Callable[[Instance], P]) -> list[Member[P]]:
+        """Reach all instances in another way from now on; return the Members that are replaced."""
+        self._make_pool = make_pool
+        replaced, self.members = list(self.members.values()), {}
+        for member in replaced:
+            member.is_gone = True
+        if self.snapshot is not None:
+            self.apply(self.snapshot)
+        return replaced
 
     def choose(
         self,
@@ -127,7 +137,8 @@ class Fleet(Generic[P]):
 
     def _member_for(self, instance: Instance) -> Member[P]:
         member = self.members.get(instance.key)
-        if member is None:
+        # What was learned over http says nothing of https, and its connections are of no use there.
+        if member is None or member.instance.scheme != instance.scheme:
             return Member(instance, Breaker(self._breaker_policy), self._make_pool(instance))
         member.instance = instance
         member.weight = instance.weight

@@ -32,6 +32,7 @@ IDENTITY: Final = (
     b"x-forwarded-host",
     b"x-forwarded-port",
     b"x-forwarded-prefix",
+    b"x-forwarded-client-cert",
     b"x-real-ip",
     b"x-request-id",
     b"forwarded",
@@ -155,7 +156,14 @@ def identity_lines(request: Request, received: dict[bytes, bytes]) -> bytes:
     if not peer.is_trusted or not received:
         return (
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n"
-            b"X-Request-Id: %b\r\n" % (peer.address, peer.scheme, request.host, request.request_id)
+            b"X-Request-Id: %b\r\n%b"
+            % (
+                peer.address,
+                peer.scheme,
+                request.host,
+                request.request_id,
+                peer.certificate and _certificate_line(peer.certificate),
+            )
         )
     return _trusted_identity_lines(request, received)
 
@@ -263,7 +271,15 @@ def _trusted_identity_lines(request: Request, received: dict[bytes, bytes]) -> b
         value = received.get(name)
         if value is not None:
             lines.append(b"%b: %b\r\n" % (name, value))
+    # Like addresses, certificates are listed in the order of the hops that saw them.
+    certificates = (received.get(b"x-forwarded-client-cert"), peer.certificate)
+    if seen := [one for one in certificates if one]:
+        lines.append(_certificate_line(b", ".join(seen)))
     return b"".join(lines)
+
+
+def _certificate_line(certificates: bytes) -> bytes:
+    return b"X-Forwarded-Client-Cert: %b\r\n" % certificates
 
 
 def _asks_for_trailers(te: bytes) -> bool:

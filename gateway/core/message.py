@@ -64,15 +64,19 @@ class Peer:
     """Who is at the other end of a client's connection, known once for each connection.
 
     `address` is its IP address as text, empty if it has none (a Unix socket). `is_trusted` says
-    whether what it tells of clients behind it is believed.
+    whether what it tells of clients behind it is believed. `certificate` is what instances are told
+    of the certificate that it has shown, empty if it has shown none.
     """
 
-    __slots__ = ("address", "is_trusted", "scheme")
+    __slots__ = ("address", "certificate", "is_trusted", "scheme")
 
-    def __init__(self, address: bytes, scheme: bytes, *, is_trusted: bool) -> None:
+    def __init__(
+        self, address: bytes, scheme: bytes, *, is_trusted: bool, certificate: bytes = b""
+    ) -> None:
         self.address = address
         self.scheme = scheme
         self.is_trusted = is_trusted
+        self.certificate = certificate
 
 
 UNKNOWN_PEER: Final = Peer(b"", b"http", is_trusted=False)

@@ -57,3 +57,19 @@ class BreakerPolicy:
     window_s: float = 10.0
     open_for_s: float = 10.0
     max_open_for_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsPolicy:
+    """How instances over TLS are checked, and what they learn of us; files are paths of PEM files.
+
+    `ca_file` None means the authorities of the system. `server_name` is the name that certificates
+    must be for; None means each instance's own host. `client_cert` and `client_key` go together.
+    `skip_verify` takes any certificate, so that anybody in between can read and change everything.
+    """
+
+    ca_file: str | None = None
+    server_name: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    skip_verify: bool = False

@@ -36,7 +36,8 @@ def accept(request: Request, http_version: str, next_id: Callable[[], bytes]) ->
     for name, value in request.fields:
         lower = name.lower()
         if lower in _READ_HERE:
-            found.setdefault(lower, []).append(value)
+            # RFC 9110 §5.5: spaces behind a value are no part of it, but the parser leaves them.
+            found.setdefault(lower, []).append(value.strip(b" "))
     request_id = found.get(b"x-request-id")
     is_believed = request_id is not None and request.peer.is_trusted and is_token(request_id[0])
     request.request_id = request_id[0] if request_id and is_believed else next_id()
@@ -78,7 +79,7 @@ def _take_length(
     request: Request, lengths: list[bytes], codings: list[bytes], http_version: str
 ) -> Refusal | None:
     if codings:
-        is_chunked = [coding.strip(b" \t").lower() for coding in codings] == [b"chunked"]
+        is_chunked = [coding.lower() for coding in codings] == [b"chunked"]
         if lengths or not is_chunked or http_version == "1.0":
             return Failure.BAD_REQUEST, "the end of the body is ambiguous"
         request.length = None

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
+from gateway.edge import hops
 from gateway.edge.accept import Refusal, accept
 from gateway.edge.peers import Peers
 from gateway.proxy.engine import Engine
@@ -61,16 +62,20 @@ class AsgiFace:
                 request.length = None
         client = _AsgiClient(loop)
         client.exchange = exchange = self._engine.exchange(request, client)
-        if refusal is not None:
-            exchange.reject(*refusal, loop.time())
-        else:
-            exchange.begin(loop.time())
-        reader = self._spawn(client.read(receive, first), name="asgi:receive")
+        reader: asyncio.Task[None] | None = None
         try:
+            if refusal is not None:
+                exchange.reject(*refusal, loop.time())
+            elif request.method in hops.COUNTED:
+                hops.begin(exchange, loop.time())
+            else:
+                exchange.begin(loop.time())
+            reader = self._spawn(client.read(receive, first), name="asgi:receive")
             await client.write(send)
         finally:
             exchange.client_gone(loop.time())
-            reader.cancel()
+            if reader is not None:
+                reader.cancel()
 
     def _request(self, scope: Scope) -> Request:
         path, query, client = scope.get("raw_path"), scope["query_string"], scope.get("client")

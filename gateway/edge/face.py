@@ -1,22 +1,22 @@
-"""What the connections of the fast face share, and what waits in line on each of them."""
+"""What the connections of the fast face share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.core.message import Fields, Request
-from gateway.edge.accept import Refusal
 from gateway.edge.reader import ReaderLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceOptions:
-    """What the fast face needs to know. All times are seconds."""
+    """What the fast face needs to know. All times are seconds; a `…_per_…` of 0 is no limit."""
 
     head_timeout_s: float = 10.0
     keepalive_timeout_s: float = 75.0
     max_connections: int = 10_000
+    max_connections_per_address: int = 0
+    max_requests_per_connection: int = 0
     reader: ReaderLimits = field(default_factory=ReaderLimits)
 
 
@@ -25,15 +25,3 @@ class ServerState(Protocol):
 
     total_requests: int
     connections: set[Any]
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A request whose turn has not come; `trailers` is None until it is whole."""
-
-    request: Request
-    refusal: Refusal | None
-    is_http10: bool
-    stays: bool
-    chunks: list[bytes] = field(default_factory=list)
-    trailers: Fields | None = None

@@ -1,12 +1,11 @@
 """The fast face: a client's connection that drives exchanges directly, without ASGI in between.
 
 It is the protocol class that uvicorn is given by `gateway run`. A request becomes an Exchange as
-soon as its head is read; on a warm connection that takes no task, no future and no timer. Requests
-that are pipelined wait their turn: a connection has one Exchange at a time, and answers leave in
-the order of the requests.
+soon as its head is read; on a warm connection that takes no task, no future and no timer. There is
+one Exchange at a time: what is pipelined behind it is held, unread, until it is over.
 
                 head complete                answer whole, keep-alive
-      IDLE ───────────────────▶ EXCHANGE ────────────────────────────▶ IDLE, or the next in line
+      IDLE ───────────────────▶ EXCHANGE ────────────────────────────▶ IDLE, or the next request
                                     │
                                     │ refused, `close`, or body not read to its end
                                     ▼
@@ -21,15 +20,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
+from collections import Counter
 from math import inf
 from typing import cast
 
 from gateway.core.failure import Failure
-from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
+from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Peer, Request
+from gateway.edge import hops
 from gateway.edge.accept import Refusal
-from gateway.edge.face import FaceOptions, ServerState, Waiting
+from gateway.edge.face import FaceOptions, ServerState
 from gateway.edge.peers import Peers
+from gateway.edge.proxy_protocol import Told
 from gateway.edge.reader import RequestReader
 from gateway.edge.wire import (
     Framing,
@@ -41,6 +42,7 @@ from gateway.edge.wire import (
 )
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.sides import ClientSide
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
@@ -53,6 +55,7 @@ class FastFace:
     """Makes the protocol of each connection; uvicorn calls it as if it were the class.
 
     While it `is_draining`, each answer asks its client to come back over another connection.
+    `connection_counts` are the open ones from each address that is not trusted.
     """
 
     def __init__(self, engine: Engine, peers: Peers, options: FaceOptions) -> None:
@@ -60,6 +63,7 @@ class FastFace:
         self.engine = engine
         self.peers = peers
         self.options = options
+        self.connection_counts: Counter[bytes] = Counter()
 
     def __call__(
         self, config: object, server_state: ServerState, app_state: object, _loop: object = None
@@ -68,33 +72,41 @@ class FastFace:
         del config, app_state, _loop
         return ClientConnection(self, server_state)
 
+    def exchange(self, request: Request, client: ClientSide) -> Exchange:
+        """Make the Exchange of a request."""
+        return self.engine.exchange(request, client)
+
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection: Receiver of its reader, ClientSide of its Exchange."""
+    """One client's connection: Receiver of its reader, ClientSide of its Exchange.
 
-    def __init__(self, face: FastFace, server_state: ServerState) -> None:
+    `told` is what the PROXY protocol said in front of it, None on a listener without.
+    """
+
+    def __init__(self, face: FastFace, server_state: ServerState, told: Told | None = None) -> None:
         self.deadline_s = inf
         self._engine = face.engine
         self._face = face
         self._server_state = server_state
+        self._told = told
         self._clock = asyncio.get_running_loop().time
         self._transport: asyncio.Transport
         self._reader: RequestReader
         self._exchange: Exchange | None = None
-        self._line: deque[Waiting] = deque()
+        self._request_count = 0
         self._out: list[bytes] = []
         self._framing = Framing.NONE
         self._is_http10 = False
         self._stays = True
         self._is_read = True
         self._is_lingering = False
-        self._is_starting = False
+        self._is_head_timed = False
         self._is_reading = True
         self._is_held = False
 
     def __repr__(self) -> str:
         state = "lingering" if self._is_lingering else repr(self._exchange)
-        return f"<ClientConnection {state}, {len(self._line)} in line>"
+        return f"<ClientConnection {state}, {self._request_count} requests>"
 
     # --- The transport tells ---------------------------------------------------------------------
 
@@ -102,18 +114,26 @@ class ClientConnection(asyncio.Protocol):
         """Take the transport, unless there are too many already."""
         self._transport = cast("asyncio.Transport", transport)
         face = self._face
-        name = transport.get_extra_info("peername")
-        scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
-        peer = face.peers.peer(name[0] if isinstance(name, tuple) else "", scheme)
+        peer = face.peers.of(transport, self._told)
         self._reader = RequestReader(
             self, peer, limits=face.options.reader, next_id=self._engine.next_request_id
         )
         self._server_state.connections.add(self)
         self._engine.deadlines.watched.add(self)
         self.deadline_s = self._clock() + face.options.keepalive_timeout_s
-        if len(self._server_state.connections) > face.options.max_connections:
-            detail = f"there are {face.options.max_connections} connections already"
-            self._refuse(Failure.OVER_CAPACITY, detail)
+        if (too_many := self._is_too_many(peer)) is not None:
+            self._refuse(Failure.OVER_CAPACITY, too_many)
+
+    def _is_too_many(self, peer: Peer) -> str | None:
+        """Say which limit this connection is over, None if it is over none."""
+        options, counts = self._face.options, self._face.connection_counts
+        if _is_counted(peer):
+            counts[peer.address] += 1
+        if len(self._server_state.connections) > options.max_connections:
+            return f"there are {options.max_connections} connections already"
+        if 0 < options.max_connections_per_address < counts[peer.address]:
+            return f"there are {options.max_connections_per_address} from this address already"
+        return None
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
@@ -121,7 +141,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._framing is Framing.TUNNEL:
             self._pass_on(data)
-            return
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         try:
             wrong = self._reader.feed(data)
         except Exception:
@@ -131,10 +154,12 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(*wrong)
         if self._out:
             self.flush()
-        if self._exchange is None and self._reader.has_partial_head:
+        if self._reader.is_holding:
+            self._set_reading()
+        elif self._reader.has_partial_head and not self._is_head_timed:
             # A head has so long from its first byte, however often a further byte comes.
-            until_s = self._clock() + self._face.options.head_timeout_s
-            self.deadline_s = min(self.deadline_s, until_s)
+            self._is_head_timed = True
+            self.deadline_s = self._clock() + self._face.options.head_timeout_s
 
     def eof_received(self) -> bool:
         """Take the end of what the client sends for its leaving, as all proxies do."""
@@ -145,7 +170,7 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._server_state.connections.discard(self)
         self._engine.deadlines.watched.discard(self)
-        self._line.clear()
+        self._forget_address()
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -164,7 +189,6 @@ class ClientConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """Take no more requests; uvicorn calls this when it drains."""
         self._stays = False
-        self._line.clear()
         if self._exchange is None and not self._is_lingering:
             self._transport.close()
 
@@ -196,38 +220,42 @@ class ClientConnection(asyncio.Protocol):
 
     # --- The reader tells ------------------------------------------------------------------------
 
+    def is_busy(self) -> bool:
+        """Tell whether a request is not answered yet, or none is taken any more."""
+        return self._exchange is not None or self._is_lingering
+
     def request_begun(
         self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
     ) -> None:
-        """Start the request, or put it in line behind the one in hand."""
-        waiting = Waiting(request, refusal, is_http10, stays)
-        if self._exchange is None and not self._line:
-            self._start(waiting)
+        """Start the request."""
+        options = self._face.options
+        self._request_count += 1
+        self._is_http10 = is_http10
+        if self._face.is_draining or self._request_count == options.max_requests_per_connection:
+            self._stays = False
+        self._stays = self._stays and stays
+        self._is_read = request.length == 0 and refusal is None
+        self._is_head_timed = False
+        self._is_held = False
+        self.deadline_s = inf
+        self._exchange = exchange = self._face.exchange(request, self)
+        if refusal is not None:
+            exchange.reject(*refusal, self._clock())
+        elif request.method in hops.COUNTED:
+            hops.begin(exchange, self._clock())
         else:
-            self._line.append(waiting)
-            self._hold()
+            exchange.begin(self._clock())
 
     def request_body(self, chunk: bytes) -> None:
         """Pass a piece of the body to the Exchange that it belongs to."""
-        if self._line:
-            self._line[-1].chunks.append(chunk)
-        elif self._exchange is not None:
+        if self._exchange is not None:
             self._exchange.client_body(chunk, self._clock())
 
     def request_ended(self, trailers: Fields) -> None:
         """Tell the Exchange that its request is whole."""
-        if self._line:
-            self._line[-1].trailers = trailers
-            return
         self._is_read = True
         if self._exchange is not None:
             self._exchange.client_end(trailers, self._clock())
-
-    def waits_for_switch(self) -> bool:
-        """Tell whether the last request offers another protocol, and that is not decided yet."""
-        if self._line:
-            return bool(self._line[-1].request.upgrade)
-        return self._exchange is not None and bool(self._exchange.request.upgrade)
 
     # --- The Exchange tells ----------------------------------------------------------------------
 
@@ -250,8 +278,9 @@ class ClientConnection(asyncio.Protocol):
         elif self._is_http10:
             connection = _KEEP_ALIVE
         self._out.append(head_bytes(head, self._framing, connection))
-        if self._framing is Framing.TUNNEL and (held := self._reader.take_held()):
-            self._pass_on(held)
+        if self._framing is Framing.TUNNEL and (early := self._reader.take_held()):
+            self._pass_on(early)
+            self._set_reading()
 
     def _pass_on(self, data: bytes) -> None:
         """Pass bytes through the tunnel."""
@@ -267,6 +296,7 @@ class ClientConnection(asyncio.Protocol):
         if self._framing is Framing.CHUNKED:
             self._out.append(last_chunk(trailers))
         self._exchange = None
+        self._is_held = False
         self._server_state.total_requests += 1
         if self._is_lingering:
             return  # the client has left already
@@ -274,10 +304,9 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
             return
         self.deadline_s = self._clock() + self._face.options.keepalive_timeout_s
-        if self._line and not self._is_starting:
-            self._start_those_in_line()
-        elif self._reader.is_holding and (wrong := self._reader.resume()) is not None:
-            self._refuse(*wrong)  # the offer to switch was not taken, and what follows is wrong
+        if self._reader.is_holding:
+            self._read(self._reader.take_held())
+        self._set_reading()
 
     def abort(self) -> None:
         """Reset the connection: a mere end could be taken for the end of the answer."""
@@ -306,45 +335,11 @@ class ClientConnection(asyncio.Protocol):
         self._is_held = False
         self._set_reading()
 
-    # --- Turns -----------------------------------------------------------------------------------
-
-    def _start(self, waiting: Waiting) -> None:
-        request = waiting.request
-        self._is_http10 = waiting.is_http10
-        self._stays = self._stays and waiting.stays and not self._face.is_draining
-        self._is_read = request.length == 0
-        self._is_held = False
-        self.deadline_s = inf
-        self._exchange = exchange = self._engine.exchange(request, self)
-        if waiting.refusal is None:
-            exchange.begin(self._clock())
-        else:
-            exchange.reject(*waiting.refusal, self._clock())
-
-    def _start_those_in_line(self) -> None:
-        """Start the next in line, and the one after it if that is over at once."""
-        self._is_starting = True
-        while self._line and self._exchange is None and not self._is_lingering:
-            waiting = self._line.popleft()
-            self._start(waiting)
-            self._replay(waiting)
-        self._is_starting = False
-        self._set_reading()
-
-    def _replay(self, waiting: Waiting) -> None:
-        """Tell the Exchange what came of its body while it was in line."""
-        for chunk in waiting.chunks:
-            if self._exchange is not None:
-                self._exchange.client_body(chunk, self._clock())
-        if waiting.trailers is not None:
-            self._is_read = True
-            if self._exchange is not None:
-                self._exchange.client_end(waiting.trailers, self._clock())
+    # --- Ends ------------------------------------------------------------------------------------
 
     def _refuse(self, failure: Failure, detail: str) -> None:
         """Say what is wrong with what the client sent; after this nothing more can be read."""
         self._stays = False
-        self._line.clear()
         if self._exchange is not None:
             self._exchange.client_failed(failure, detail, self._clock())
             return
@@ -359,23 +354,34 @@ class ClientConnection(asyncio.Protocol):
         """Close in a way that lets the answer arrive."""
         self.flush()
         self._is_lingering = True
-        self._line.clear()
-        if self._is_read or not self._transport.can_write_eof():
+        is_secured = not self._transport.can_write_eof()  # TLS cannot end one direction alone
+        has_unread = not self._is_read or self._reader.is_holding
+        if not has_unread or (is_secured and self._framing is Framing.CLOSE):
             self._transport.close()
             return
-        self._transport.write_eof()
+        if not is_secured:
+            self._transport.write_eof()
         self._transport.resume_reading()
         self.deadline_s = self._clock() + _LINGER_S
 
-    def _hold(self) -> None:
-        self._set_reading()
+    def _forget_address(self) -> None:
+        counts, peer = self._face.connection_counts, self._reader.peer
+        if _is_counted(peer):
+            counts[peer.address] -= 1
+            if not counts[peer.address]:
+                del counts[peer.address]
 
     def _set_reading(self) -> None:
-        """Read the client only while nobody is in line and the Exchange wants more."""
-        should_read = not self._line and not self._is_held
+        """Read the client only while the Exchange wants more, and nothing waits behind it."""
+        should_read = not self._reader.is_holding and not self._is_held
         if should_read != self._is_reading and not self._transport.is_closing():
             self._is_reading = should_read
             if should_read:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
+
+
+def _is_counted(peer: Peer) -> bool:
+    """Tell whether it counts where it comes from; behind a trusted proxy there are many clients."""
+    return bool(peer.address) and not peer.is_trusted

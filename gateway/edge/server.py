@@ -1,4 +1,4 @@
-"""Our own process: two listeners under uvicorn, signals, and the way out.
+"""Our own process: its listeners under uvicorn, signals, and the way out.
 
 SIGTERM: not ready any more, `drain_delay` for those in front to notice, no new connections, what is
 in hand gets `drain_timeout`, exit. SIGINT (Ctrl-C) does the same without the delay. A second signal
@@ -12,7 +12,8 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, cast
@@ -21,11 +22,15 @@ import structlog
 import uvicorn
 
 from gateway.edge.asgi import AnswerBrokenOffError
-from gateway.edge.protocol import ClientConnection
+from gateway.edge.protocol import ClientConnection, FastFace
+from gateway.edge.proxied import ProxiedListener, Security
+from gateway.edge.proxy_protocol import Told
 
 _log = structlog.get_logger()
 
 _BACKLOG = 2048
+_HANDSHAKE_TIMEOUT_S = 10.0
+_SHUTDOWN_TIMEOUT_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
@@ -34,9 +39,13 @@ HttpProtocol = Callable[..., asyncio.Protocol] | Literal["httptools"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What the servers need to know. All times are seconds."""
+    """What the servers need to know. All times are seconds.
+
+    `head_timeout_s` is how long a proxy may take to say whom it speaks for.
+    """
 
     keepalive_timeout_s: float
+    head_timeout_s: float = 10.0
     drain_delay_s: float
     drain_timeout_s: float
 
@@ -46,12 +55,16 @@ class Site:
     """An app and where it is served; `name` is what it is called in the log.
 
     `http` is what speaks HTTP with clients: the fast face, or uvicorn's own, which calls the app.
+    `tls` is None for plain HTTP. `is_proxied` says that each connection begins with the PROXY
+    protocol; only the fast face can know whom that names.
     """
 
     name: str
     app: AsgiApp
     listener: socket.socket
     http: HttpProtocol = "httptools"
+    tls: ssl.SSLContext | None = None
+    is_proxied: bool = False
 
 
 class ListenError(Exception):
@@ -81,7 +94,9 @@ class SiteServer(uvicorn.Server):
     def __init__(self, site: Site, options: ServeOptions) -> None:
         super().__init__(_config(site, options))
         self._site = site
+        self._options = options
         self._is_left = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,13 +105,57 @@ class SiteServer(uvicorn.Server):
 
     async def run_until_left(self) -> None:
         """Serve until `leave` is called and what is in hand is done, or its time is over."""
-        await self.serve(sockets=[self._site.listener])
+        async with self._tasks:
+            await self.serve(sockets=[self._site.listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, and tell where: port 0 is any free one."""
-        await super().startup(sockets=sockets)
+        del sockets
+        await super().startup(sockets=[])  # it can neither bound a handshake nor read what is first
+        self.servers.append(await self._open())
         host, port = self._site.listener.getsockname()[:2]
         _log.info("listening", site=self._site.name, host=host, port=port)
+
+    async def _open(self) -> Any:
+        """Make the connections of the listener ours; gives what uvicorn closes in the end."""
+        tls, listener, face = self._site.tls, self._site.listener, self._site.http
+        security = Security(
+            context=tls,
+            handshake_timeout_s=None if tls is None else _HANDSHAKE_TIMEOUT_S,
+            shutdown_timeout_s=None if tls is None else _SHUTDOWN_TIMEOUT_S,
+        )
+        if self._site.is_proxied:
+            assert isinstance(face, FastFace)
+            return self._open_proxied(face, security)
+        return await asyncio.get_running_loop().create_server(
+            self._connection,
+            sock=listener,
+            backlog=_BACKLOG,
+            ssl=security.context,
+            ssl_handshake_timeout=security.handshake_timeout_s,
+            ssl_shutdown_timeout=security.shutdown_timeout_s,
+        )
+
+    def _open_proxied(self, face: FastFace, security: Security) -> ProxiedListener:
+        def make(told: Told) -> ClientConnection:
+            return ClientConnection(face, self.server_state, told)
+
+        return ProxiedListener(
+            self._site.listener,
+            make,
+            spawn=self._tasks.create_task,
+            security=security,
+            head_timeout_s=self._options.head_timeout_s,
+        )
+
+    def _connection(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
 
     async def main_loop(self) -> None:
         """Wait to be told to leave; uvicorn's own looks for that ten times a second."""
@@ -119,20 +178,23 @@ class SiteServer(uvicorn.Server):
 
 
 async def serve(
-    main: Site,
+    sites: Sequence[Site],
     *,
     admin: Site | None,
     on_drain: Callable[[], None],
     options: ServeOptions,
 ) -> None:
-    """Serve until a signal says stop, then drain. Takes the sockets over.
+    """Serve until a signal says stop, then drain all of `sites` together. Takes the sockets over.
 
     `on_drain` is called as soon as the first signal comes: from then on we are not ready.
     """
-    front = SiteServer(main, options)
+    fronts = [SiteServer(site, options) for site in sites]
     stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(front.run_until_left(), name="serve:main")
+        serving = [
+            tasks.create_task(front.run_until_left(), name=f"serve:{site.name}")
+            for front, site in zip(fronts, sites, strict=True)
+        ]
         beside: SiteServer | None = None
         if admin is not None:
             beside = SiteServer(admin, options)
@@ -140,22 +202,24 @@ async def serve(
         with _signals_into(stops):
             first = await stops.get()
             on_drain()
-            hurry = tasks.create_task(_hurry(stops, front), name="serve:hurry")
+            hurry = tasks.create_task(_hurry(stops, fronts), name="serve:hurry")
             if first is signal.SIGTERM and options.drain_delay_s:
                 _log.info("drain_waiting", delay_s=options.drain_delay_s)
                 await asyncio.wait((hurry,), timeout=options.drain_delay_s)
             _log.info("draining", timeout_s=options.drain_timeout_s)
-            front.leave(at_once=hurry.done())
-            await serving
+            for front in fronts:
+                front.leave(at_once=hurry.done())
+            await asyncio.wait(serving)
             hurry.cancel()
             if beside is not None:
                 beside.leave(at_once=True)
 
 
-async def _hurry(stops: asyncio.Queue[signal.Signals], front: SiteServer) -> None:
+async def _hurry(stops: asyncio.Queue[signal.Signals], fronts: Sequence[SiteServer]) -> None:
     await stops.get()
     _log.warning("drain_cut_short")
-    front.leave(at_once=True)
+    for front in fronts:
+        front.leave(at_once=True)
 
 
 def _config(site: Site, options: ServeOptions) -> uvicorn.Config:

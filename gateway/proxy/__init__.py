@@ -7,5 +7,6 @@ engine     what all exchanges share: routes, clock, chance, observer
 refusal    answers of the gateway's own
 upstream   one connection to an instance
 pool       the connections to one instance
+tls        how instances over TLS are verified
 deadlines  one coarse clock for all timeouts
 """

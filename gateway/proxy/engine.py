@@ -6,13 +6,15 @@ route needs their service, with all that was learned about their instances.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
+from functools import partial
 
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.fleet import Fleet
 from gateway.core.message import Request
 from gateway.core.model import Instance, Snapshot
+from gateway.core.policy import TlsPolicy
 from gateway.core.routing import RouteTable
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.exchange import Exchange
@@ -25,13 +27,14 @@ _VIA_LINE = b"Via: 1.1 gateway\r\n"
 class Engine:
     """The one place that makes exchanges.
 
-    `make_pool` makes the connections of a new instance. `wall_clock` gives seconds since the epoch;
-    it is for Date alone, everything else goes by monotonic time. `random` gives numbers in [0, 1).
+    `make_pool` makes the connections of a new instance of a service. `wall_clock` gives seconds
+    since the epoch; it is for Date alone, everything else goes by monotonic time. `random` gives
+    numbers in [0, 1).
     """
 
     def __init__(
         self,
-        make_pool: Callable[[Instance], ConnectionPool],
+        make_pool: Callable[[ServiceConfig, Instance], ConnectionPool],
         *,
         random: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -45,6 +48,7 @@ class Engine:
         self.routes: RouteTable[Target] = RouteTable(())
         self.targets: tuple[Target, ...] = ()
         self.fleets: dict[str, Fleet[ConnectionPool]] = {}
+        self._services: Mapping[str, ServiceConfig] = {}
         self._make_pool = make_pool
         self._wall_clock = wall_clock
         self._date = (0, b"")
@@ -67,8 +71,13 @@ class Engine:
             if name not in fleets:
                 _retire(member.pool for member in fleet.members.values())
         for name, fleet in fleets.items():
-            fleet.adopt(config.services[name].breaker)
+            service = config.services[name]
+            fleet.adopt(service.breaker)
+            if _tls_of(self._services.get(name, service)) != _tls_of(service):
+                make_pool = partial(self._make_pool, service)
+                _retire(member.pool for member in fleet.reach_by(make_pool))
         self.fleets = fleets
+        self._services = config.services
 
     def follow(self, snapshot: Snapshot) -> None:
         """Let a service's Fleet follow a new Snapshot; one that no route uses is ignored."""
@@ -99,7 +108,12 @@ class Engine:
 
     def _fleet_for(self, service: ServiceConfig) -> Fleet[ConnectionPool]:
         fleet = self.fleets.get(service.name)
-        return fleet or Fleet(service.name, self._make_pool, breaker=service.breaker)
+        make_pool = partial(self._make_pool, service)
+        return fleet or Fleet(service.name, make_pool, breaker=service.breaker)
+
+
+def _tls_of(service: ServiceConfig) -> tuple[TlsPolicy, str]:
+    return service.tls, service.tls_mark
 
 
 def _retire(pools: Iterable[ConnectionPool]) -> None:

@@ -123,7 +123,6 @@ class Exchange:
 
     def _attempt(self, member: Member[ConnectionPool], now_s: float, *, is_fresh: bool) -> None:
         # :: Station 6: Forward
-        self._anything_sent = False
         self.phase = Phase.CONNECTING
         self._wait(now_s + self.target.connect_s)
         connection = member.pool.acquire(self, now_s, is_fresh=is_fresh)
@@ -247,12 +246,12 @@ class Exchange:
         """Take a 101: from here on both directions are bytes without an end of their own."""
         self.attempts.praise_trial(now_s)
         self.phase = Phase.TUNNEL
-        self.answered_at_s = now_s
-        self.status = head.status
+        self.answered_at_s, self.status = now_s, head.status
+        self._body_ended, self.upload = False, tunnel_upload()
         self._limit_s = inf
-        self._body_ended = False
-        self.upload = tunnel_upload()
         self._wait_on(now_s)
+        if not self._client_writable:
+            self.client_paused()
         self.client.send_head(head)
 
     def _leaves_for_another(self, status: int, now_s: float) -> bool:

@@ -8,7 +8,6 @@ that has been idle for long may be closed at the other end, which only shows whe
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from gateway.core.failure import Failure
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.tls import TlsClient, is_of_tls, reason_of
 from gateway.proxy.upstream import UpstreamConnection
 
 MAX_IDLE = 256
@@ -47,7 +47,7 @@ class Pool:
         spawn: Spawn,
         clock: Callable[[], float],
         deadlines: Deadlines,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsClient | None = None,
     ) -> None:
         self._instance = instance
         self._tls = tls
@@ -123,22 +123,23 @@ class Pool:
 
     async def _connect(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
-        instance = self._instance
+        instance, tls = self._instance, self._tls
         try:
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self, self._clock),
                 instance.host,
                 instance.port,
-                ssl=self._tls,
+                ssl=None if tls is None else tls.context,
+                server_hostname=None if tls is None else tls.server_name,
             )
             if connection.is_closing:
                 raise ConnectionError("closed at once")
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be a host name
             self._connecting.pop(exchange, None)
-            failure = (
-                Failure.TLS_FAILED if isinstance(error, ssl.SSLError) else Failure.CONNECT_FAILED
-            )
-            exchange.upstream_failed(failure, f"{instance.authority}: {error}", self._clock())
+            failure, reason = Failure.CONNECT_FAILED, str(error)
+            if tls is not None and is_of_tls(error):
+                failure, reason = Failure.TLS_FAILED, reason_of(error)
+            exchange.upstream_failed(failure, f"{instance.authority}: {reason}", self._clock())
             return
         self._connecting.pop(exchange, None)
         exchange.upstream_ready(connection, self._clock())

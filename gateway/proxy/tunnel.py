@@ -9,6 +9,7 @@ passes before the 101 (CVE-2026-2833), and no other status opens a tunnel (CVE-2
 from __future__ import annotations
 
 from gateway.core.failure import Failure
+from gateway.core.headers import connection_names
 from gateway.core.message import Fields, Request
 from gateway.proxy.upload import Upload
 
@@ -19,9 +20,10 @@ _ENDLESS = 1 << 62
 def refused_offer(request: Request, taken: frozenset[bytes]) -> tuple[Failure, str] | None:
     """Look at what a client offers; say so if it cannot do without what the route does not take.
 
-    Any other offer that is not taken is forgotten: a client may always be answered without it.
+    Any other offer that is not taken is forgotten: a client may always be answered without it. So
+    is one with a body, for it could be answered in the middle of that.
     """
-    if not request.upgrade or request.upgrade in taken:
+    if not request.upgrade or (request.upgrade in taken and request.length == 0):
         return None
     is_websocket = request.upgrade == b"websocket"
     request.upgrade = b""
@@ -38,9 +40,16 @@ def offer_lines(request: Request) -> bytes:
 
 
 def switched_to(fields: Fields) -> bytes:
-    """Tell which protocol a 101 switches to, in lower case; empty if it does not say just one."""
+    """Tell which protocol a 101 switches to, in lower case; empty if it does not say just one.
+
+    It says so in Upgrade, and that Upgrade is meant in Connection (RFC 9110 §7.8).
+    """
     named = [value.strip(b" \t").lower() for name, value in fields if name.lower() == b"upgrade"]
-    return named[0] if len(named) == 1 else b""
+    is_meant = any(
+        name.lower() == b"connection" and b"upgrade" in connection_names(value)
+        for name, value in fields
+    )
+    return named[0] if is_meant and len(named) == 1 else b""
 
 
 def tunnel_upload() -> Upload:

@@ -9,6 +9,7 @@ an answer had nothing behind it, and an idle connection on which anything arrive
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -17,6 +18,7 @@ import httptools
 from gateway.core.failure import Failure
 from gateway.core.headers import FramingError, connection_names, read_answer
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields
+from gateway.proxy.tls import reason_of, was_cut
 from gateway.proxy.tunnel import switched_to
 
 if TYPE_CHECKING:
@@ -152,9 +154,10 @@ class UpstreamConnection(asyncio.Protocol):
             raise
 
     def eof_received(self) -> bool:
-        """Take the end of the stream: nothing more comes, so what is still to be sent is let go."""
+        """Take the end of the stream: nobody may begin on it any more."""
         self.is_closing = True
-        self._transport.abort()
+        if not self._is_tunnel:
+            self._transport.abort()  # no answer comes any more: the rest of a request is let go
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,7 +218,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._switch(self._exchange, head)
             return
         if status < _FIRST_FINAL:
-            self._relay_interim(status)
+            self._relay_interim(self._exchange, status)
             return
         if self._parser.get_http_version() == "1.0" and not _keeps_alive_in_1_0(self._fields):
             head.keeps_alive = False
@@ -284,12 +287,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _size_of_head(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self._fields)
 
-    def _relay_interim(self, status: int) -> None:
+    def _relay_interim(self, exchange: Exchange, status: int) -> None:
         self._interim_count += 1
         if self._interim_count > MAX_INTERIM_ANSWERS:
             self._wrong = "endless interim answers"
-        elif self._exchange is not None:
-            self._exchange.upstream_interim(status, self._fields)
+        else:
+            exchange.upstream_interim(status, self._fields)
         self._fields = []
         self._reason = b""
 
@@ -319,12 +322,18 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _tell_lost(self, exchange: Exchange, exc: Exception | None, now_s: float) -> None:
         head = self._head
-        if head is not None and exc is None and head.ends_with_connection:
+        is_end = head is not None and exc is None and head.ends_with_connection
+        is_cut = is_end and was_cut(self._transport)
+        if is_end and not is_cut:
             self._exchange = None
             exchange.upstream_end([], now_s)
             exchange.client.flush()
             return
         how = "reset the connection" if exc else "closed the connection"
+        if isinstance(exc, ssl.SSLError):
+            how = f"ended the TLS session ({reason_of(exc)})"
+        elif is_cut:
+            how = "closed the connection without ending the TLS session"
         if head is not None:
             failure, when = Failure.UPSTREAM_BROKE_OFF, "inside the answer"
         elif self._got_bytes:

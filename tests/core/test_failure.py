@@ -37,6 +37,7 @@ PROMISES = {
     "request_deadline": (504, Side.UPSTREAM, _NEVER, True),
     "retriable_status": (None, Side.UPSTREAM, _IF, True),
     "upstream_broke_off": (None, Side.UPSTREAM, _NEVER, True),
+    "tunnel_idle": (None, Side.NOBODY, _NEVER, False),
     "client_gone": (None, Side.CLIENT, _NEVER, False),
     "internal_error": (500, Side.GATEWAY, _NEVER, False),
 }

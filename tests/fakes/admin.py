@@ -80,7 +80,7 @@ class FakeView:
         self.registries: Sequence[Registry] = ()
         self.catalog: dict[str, FakeEntry] = {}
         self.engine = Engine(
-            lambda _: _NoPool(),
+            lambda _service, _instance: _NoPool(),
             random=Random(1).random,
             wall_clock=lambda: 0.0,
             observer=_NoObserver(),

@@ -169,7 +169,7 @@ class Stage:
         assert [pool for pool in self.pools.values() if pool.waiting] == []
         assert [one for pool in self.pools.values() for one in pool.made if not one.ending] == []
 
-    def _make_pool(self, instance: Instance) -> FakePool:
+    def _make_pool(self, _service: ServiceConfig, instance: Instance) -> ConnectionPool:
         pool = self.pools[instance.key] = FakePool(self.clock, instance)
         return pool
 

@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -21,9 +22,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.app import create_app
+from gateway.cli import open_sites
 from gateway.core.fleet import Member
 from gateway.core.model import Snapshot
-from gateway.edge.server import HttpProtocol, ServeOptions, Site, SiteServer, listen
+from gateway.edge.server import ServeOptions, Site, SiteServer, listen
 from gateway.proxy.pool import Pool
 from gateway.settings import load_settings
 from tests.fakes.upstream import ScriptedUpstream
@@ -39,15 +41,20 @@ fast_only = pytest.mark.parametrize("face", ["fast"], indirect=True)
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _TESTS = Path(__file__).parents[1]
 _OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1)
-_QUIET: Mapping[str, object] = {"registry": "static", "state_dir": "off", "access_log": "off"}
+_QUIET: Mapping[str, object] = {
+    "bind": "127.0.0.1:0",
+    "registry": "static",
+    "state_dir": "off",
+    "access_log": "off",
+}
 
 
 class RunningGateway:
     """A gateway with its admin port, for as long as the `async with` lasts.
 
     `settings` are those of `gateway.settings`, by the names of their fields. `events` is what it
-    logged. Leaving it raises AssertionError when anything was left behind, or when it made a
-    mistake that a client may not have seen.
+    logged; `tls_port` is that of `tls_bind`. Leaving it raises AssertionError when anything was
+    left behind, or when it made a mistake that a client may not have seen.
     """
 
     def __init__(self, routes: str, *, face: Face, folder: Path, **settings: object) -> None:
@@ -59,12 +66,13 @@ class RunningGateway:
         self.mistakes: list[str] = []
         self._members: dict[int, Member[Any]] = {}
         self.gateway.catalog.subscribe(self._remember)
-        http: HttpProtocol = self.gateway.fast_face if face == "fast" else "httptools"
-        sites = (
-            Site(name="main", app=self.gateway, listener=listen("127.0.0.1", 0), http=http),
-            Site(name="admin", app=self.gateway.admin, listener=listen("127.0.0.1", 0)),
-        )
-        self.port, self.admin_port = (int(one.listener.getsockname()[1]) for one in sites)
+        fronts = open_sites(self.gateway)
+        if face == "asgi":
+            fronts = [replace(one, http="httptools") for one in fronts]
+        admin = Site(name="admin", app=self.gateway.admin, listener=listen("127.0.0.1", 0))
+        sites = (*fronts, admin)
+        ports = [int(one.listener.getsockname()[1]) for one in sites]
+        self.port, self.tls_port, self.admin_port = ports[0], ports[-2], ports[-1]
         self._servers = [SiteServer(site, _OPTIONS) for site in sites]
         self._stack = AsyncExitStack()
         self._tasks_before: set[asyncio.Task[Any]] = set()
@@ -203,7 +211,7 @@ def routes_to(
     *upstreams: ScriptedUpstream | int,
     match: Mapping[str, object] | None = None,
     service: Mapping[str, object] | None = None,
-    **route: object,
+    **route: Any,
 ) -> str:
     """Write a routes.yaml with one route to one service that is called `web`.
 

@@ -46,7 +46,8 @@ class GatewayRun:
 
     def __init__(self, routes: str, folder: Path, **variables: str) -> None:
         self.folder = folder
-        self.port = self.admin_port = 0
+        self.port = self.tls_port = self.admin_port = 0
+        self._listener_count = 3 if "tls_bind" in variables else 2
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "routes.yaml"
         config.write_text(routes, encoding="utf-8")
@@ -65,8 +66,10 @@ class GatewayRun:
     async def __aenter__(self) -> Self:
         self.launch()
         try:
-            ports = {event["site"]: event["port"] for event in await self.wait_for("listening", 2)}
+            listening = await self.wait_for("listening", self._listener_count)
+            ports = {event["site"]: event["port"] for event in listening}
             self.port, self.admin_port = ports["main"], ports["admin"]
+            self.tls_port = ports.get("tls", 0)
             await self.wait_for_readyz(200)
         except BaseException:
             self.kill()
@@ -121,12 +124,12 @@ class GatewayRun:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What it wrote to standard error, each whole line as JSON."""
+        """What it wrote to standard error, without what is not JSON."""
         return _json_lines(self.folder / "stderr")
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What it wrote to standard output, each whole line as JSON."""
+        """What it wrote to standard output, without what is not JSON."""
         return _json_lines(self.folder / "stdout")
 
     def logged(self, name: str) -> list[dict[str, Any]]:
@@ -170,8 +173,9 @@ class GatewayRun:
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
+    # The last line may not be whole yet.
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def _answers(port: int) -> bool:

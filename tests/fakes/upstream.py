@@ -50,7 +50,6 @@ class ScriptedUpstream:
         self._tasks = asyncio.TaskGroup()
         self._serving: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<ScriptedUpstream {self.authority} {self.connections} requests={self.requests}>"
@@ -122,14 +121,15 @@ class ScriptedUpstream:
         if self._receive_buffer_bytes is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
         listener.listen()
-        self._accepting = self._tasks.create_task(self._accept(listener))
+        # Not `sock_accept`: what that one has accepted is lost when it is cancelled at that moment.
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def refuse(self) -> None:
         """Stop listening: new connections are refused, those that stand go on."""
-        if self._accepting is not None and self._listener is not None:
-            await _cancelled(self._accepting)
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
-            self._accepting = self._listener = None
+            self._listener = None
 
     async def drop(self) -> None:
         """Break off every connection with RST, as when the process is killed."""
@@ -142,16 +142,19 @@ class ScriptedUpstream:
         for task in tuple(self._serving):
             await _cancelled(task)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(listener)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = Peer(sock, number=len(self.connections), changed=self._changed.set)
-            self.connections.append(peer)
-            task = self._tasks.create_task(self._serve(peer))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # whoever knocked has left
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = Peer(sock, number=len(self.connections), changed=self._changed.set)
+        self.connections.append(peer)
+        task = self._tasks.create_task(self._serve(peer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: peer.close())  # it may be cancelled before its first step
 
     async def _serve(self, peer: Peer) -> None:
         try:

@@ -30,6 +30,7 @@ class FakeTransport(asyncio.Transport):
         self.written = bytearray()
         self.is_read = True
         self.is_aborted = False
+        self.is_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_aborted, "a write behind an abort"
@@ -44,6 +45,9 @@ class FakeTransport(asyncio.Transport):
     def abort(self) -> None:
         self.is_aborted = True
 
+    def close(self) -> None:
+        self.is_closed = True
+
 
 class RecordingExchange:
     """What an UpstreamConnection sees of an Exchange; pieces of a body are joined in `events`.
@@ -57,6 +61,7 @@ class RecordingExchange:
         self.head: AnswerHead | None = None
         self.connection: UpstreamConnection
         self.mistakes: list[str] = []
+        self.leaves_at_head = False
         self.request = Request(b"GET", b"/", query=b"", fields=[], host=b"shop")
 
     @property
@@ -77,6 +82,11 @@ class RecordingExchange:
         self.head = head
         self._note("head", head.status, head.reason, tuple(head.fields), head.length)
         self._make_mistake("head")
+        if self.leaves_at_head:
+            self.connection.abort()
+
+    def upstream_switched(self, head: AnswerHead, now_s: float) -> None:
+        self._note("switched", head.status, tuple(head.fields))
 
     def upstream_body(self, chunk: bytes, now_s: float) -> None:
         assert chunk
@@ -138,9 +148,19 @@ class Line:
         self.connection = UpstreamConnection(self.home, self.clock)
         self.connection.connection_made(self.transport)
 
-    def begin(self, *, to_head: bool = False, mistakes: Iterable[str] = ()) -> RecordingExchange:
-        """Send a request; with `mistakes` the Exchange raises at those events."""
+    def begin(
+        self,
+        *,
+        to_head: bool = False,
+        mistakes: Iterable[str] = (),
+        leaves_at_head: bool = False,
+    ) -> RecordingExchange:
+        """Send a request; with `mistakes` the Exchange raises at those events.
+
+        With `leaves_at_head` it goes to another connection when the head of the answer is here.
+        """
         exchange = RecordingExchange()
+        exchange.leaves_at_head = leaves_at_head
         exchange.mistakes = list(mistakes)
         exchange.connection = self.connection
         request = b"HEAD / HTTP/1.1\r\n\r\n" if to_head else b"GET / HTTP/1.1\r\n\r\n"

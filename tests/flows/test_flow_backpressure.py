@@ -15,7 +15,7 @@ from tests.fakes.upstream import ScriptedUpstream
 MIB = 1024 * 1024
 PIECE = b"x" * (64 * 1024)
 MOST_BYTES = 16 * MIB  # far more than all buffers of the kernel together
-SMALL_BUFFER_BYTES = 16 * 1024
+SMALL_BUFFER_BYTES = 128 * 1024
 
 pytestmark = pytest.mark.slow
 

@@ -113,7 +113,9 @@ async def test_when_all_are_down_clients_are_told_fast_and_when_to_come_again(
     async with ScriptedUpstream() as one, ScriptedUpstream() as two:
         await one.refuse()
         await two.refuse()
-        reasons, took_s = [], []
+        reasons: list[tuple[int, bytes]] = []
+        took_s: list[float] = []
+        retry_after_s = 0
         async with (
             serve(routes_to(one, two, service=OPENS_FOR_LONG)) as gateway,
             RawClient(gateway.port) as client,
@@ -123,8 +125,8 @@ async def test_when_all_are_down_clients_are_told_fast_and_when_to_come_again(
                 await client.send(ask())
                 answer = await client.read_response()
                 took_s.append(time.monotonic() - asked_at_s)
+                retry_after_s = int(answer.values(b"retry-after")[0])
                 reasons.append((answer.status, answer.values(b"x-gateway-reason")[0]))
-            retry_after_s = int(answer.values(b"retry-after")[0])
             health = await gateway.ask_admin("/health")
 
     assert reasons[0] == (503, b"all_unreachable")

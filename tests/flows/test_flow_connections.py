@@ -8,9 +8,8 @@ import pytest
 
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Face, Serve, ask, fast_only, routes_to
-from tests.fakes.peer import Peer, ReceivedRequest
+from tests.fakes.peer import Action, Peer, ReceivedRequest
 from tests.fakes.scenes import (
-    Action,
     app,
     chunked,
     head,
@@ -22,7 +21,6 @@ from tests.fakes.scenes import (
     until_closed,
 )
 from tests.fakes.upstream import ScriptedUpstream
-
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -46,26 +44,28 @@ async def test_both_connections_carry_one_request_after_the_other(serve: Serve) 
 
 async def test_a_client_that_says_close_is_closed_and_the_instance_is_kept(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
+        said = []
         async with serve(routes_to(web)) as gateway:
             for _ in range(3):
                 async with RawClient(gateway.port) as client:
                     await client.send(ask("/", "GET", ("Connection", "close")))
-                    answer = await client.read_response()
+                    said += (await client.read_response()).values(b"connection")
                     await client.expect_closed()
 
-        assert answer.values(b"connection") == [b"close"]
+        assert said == [b"close"] * 3
         assert len(web.connections) == 1
 
 
 async def test_an_instance_that_says_close_is_not_used_again(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(respond(headers=[(b"Connection", b"close")]))
+        statuses = []
         async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
             for _ in range(3):
                 await client.send(ask())
-                answer = await client.read_response()
+                statuses.append((await client.read_response()).status)
 
-        assert answer.status == 200
+        assert statuses == [200] * 3
         assert len(web.connections) == 3
 
 
@@ -178,14 +178,14 @@ async def test_an_answer_to_head_has_the_length_and_no_body(serve: Serve) -> Non
     async with ScriptedUpstream() as web:
         web.on_request(respond(body=b"x" * 1234))
         async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
-            statuses = []
+            answers = []
             for method in (b"HEAD", b"GET", b"HEAD"):
                 await client.send(ask("/", method.decode()))
-                answer = await client.read_response(method)
-                statuses.append(answer.status)
+                answers.append(await client.read_response(method))
 
-        assert statuses == [200, 200, 200]
-        assert (answer.values(b"content-length"), answer.body) == ([b"1234"], b"")
+        assert [one.status for one in answers] == [200, 200, 200]
+        assert [one.values(b"content-length") for one in answers] == [[b"1234"]] * 3
+        assert [len(one.body) for one in answers] == [0, 1234, 0]
         assert len(web.connections) == 1
 
 
@@ -239,12 +239,13 @@ async def test_a_body_without_a_length_crosses_in_chunks(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(until_closed(b"all of it"))
         async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
+            answers = []
             for _ in range(2):
                 await client.send(ask())
-                answer = await client.read_response()
+                answers.append(await client.read_response())
 
-    assert answer.body == b"all of it"
-    assert answer.values(b"transfer-encoding") == [b"chunked"]
+    assert [one.body for one in answers] == [b"all of it"] * 2
+    assert [one.values(b"transfer-encoding") for one in answers] == [[b"chunked"]] * 2
 
 
 @fast_only

@@ -11,8 +11,8 @@ import pytest
 from tests.fakes.client import BrokenOffError, RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, routes_to
 from tests.fakes.load import hammer
-from tests.fakes.peer import Action, Peer
-from tests.fakes.scenes import app, close, half_body, head, hold, play, reply, reset, respond
+from tests.fakes.peer import Peer
+from tests.fakes.scenes import app, close, half_body, head, play, reply, reset, respond
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 
@@ -75,7 +75,7 @@ async def until_the_sick_one_was_tried(
     gateway: RunningGateway, client: RawClient, request: bytes, sick: ScriptedUpstream
 ) -> list[int]:
     """Ask until chance has chosen the sick one; return the statuses that the client saw."""
-    statuses = []
+    statuses: list[int] = []
     while gateway.member(sick).breaker._failed == 0:
         assert len(statuses) < 200, "chance never chose the sick one"
         await client.send(request)
@@ -257,11 +257,15 @@ async def test_the_head_of_the_answer_is_the_point_of_no_return(serve: Serve) ->
             await client.send(ask())
             answer = await client.read_head()
             with pytest.raises(BrokenOffError):
-                while await client.read_part():
-                    pass
+                await read_to_the_end(client)
 
         assert answer.status == 200
         assert len(web.requests) + len(other.requests) == 1
+
+
+async def read_to_the_end(client: RawClient) -> None:
+    while await client.read_part():
+        pass
 
 
 async def test_an_answer_of_100_only_is_no_answer(serve: Serve) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.fakes.client import RawClient
@@ -54,7 +56,7 @@ async def test_the_longest_prefix_of_whole_segments_wins(serve: Serve) -> None:
     ids=["strip", "strip-all", "add", "strip-and-add", "normal-form"],
 )
 async def test_the_path_is_rewritten_as_the_route_says(
-    serve: Serve, route: dict[str, object], asked: str, sent: bytes
+    serve: Serve, route: dict[str, Any], asked: str, sent: bytes
 ) -> None:
     async with ScriptedUpstream() as users:
         routes = routes_to(users, match={"path_prefix": "/api/users"}, **route)

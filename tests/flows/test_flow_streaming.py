@@ -40,7 +40,8 @@ async def test_server_sent_events_arrive_as_they_are_sent(serve: Serve) -> None:
             asked_at_s = time.monotonic()
             await client.send(ask("/events", "GET", ("Accept", "text/event-stream")))
             await client.read_head()
-            events_got, late_s = [], []
+            events_got: list[bytes] = []
+            late_s: list[float] = []
             while part := await client.read_part():
                 late_s.append(time.monotonic() - sent_at_s[len(events_got)])
                 events_got.append(part)

@@ -122,7 +122,6 @@ async def test_an_upload_that_comes_to_a_halt_is_the_clients_fault(serve: Serve)
 
 async def test_a_slow_answer_that_keeps_coming_is_not_cut(serve: Serve) -> None:
     """The limit is between two bytes, not on the whole."""
-
     async with ScriptedUpstream() as web:
         web.on_request(play(half_body(promised_bytes=10), drip(b"xxxxxx", pause_s=0.1)))
         routes = routes_to(web, timeouts={"idle": "400ms", "response": "400ms"})

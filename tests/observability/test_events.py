@@ -100,7 +100,7 @@ def test_a_breaker_that_closed_is_told_too() -> None:
 def engine(observer: Observer) -> Engine:
     """Make one without routes; that it takes an EventLog is half of what is tested here."""
     return Engine(
-        lambda _: NoPool(),
+        lambda _service, _instance: NoPool(),
         random=Random(1).random,
         wall_clock=lambda: 0.0,
         observer=observer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -182,6 +183,24 @@ def test_a_refusal_to_head_has_no_body() -> None:
 
     assert ["head 404", "end"] == play.client.said
     assert 0 == play.exchange.sent_bytes
+
+
+@pytest.mark.parametrize("length", [11, None])
+def test_a_body_over_the_routes_limit_is_a_413_whether_it_says_so_or_not(
+    length: int | None,
+) -> None:
+    stage = Stage()
+    stage.route(replace(stage.api(), max_body_bytes=10))
+
+    play = stage.begin(b"PUT", length)
+    if length is None:
+        stage.send(play, b"ten bytes!")
+        assert [] == play.client.said
+        stage.send(play, b"1")
+
+    assert ["head 413", "body", "end"] == play.client.said
+    assert b"body_too_large" == play.client.reason
+    stage.assert_all_is_settled()
 
 
 @pytest.mark.parametrize(

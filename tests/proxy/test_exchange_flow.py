@@ -9,6 +9,7 @@ from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, RetryPolicy
 from gateway.proxy.phase import Phase
 from tests.fakes.engine import Policies, Stage
+from tests.fakes.sides import FakeClient
 
 ONE_STRIKE = Policies(breaker=BreakerPolicy(consecutive_failures=1))
 
@@ -52,6 +53,18 @@ def test_a_client_that_leaves_inside_the_answer_ends_it_and_blames_nobody() -> N
     assert ["head 200", "abort"] == play.client.said
     assert "closed" == connection.ending
     assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_a_client_that_leaves_before_its_request_began_is_settled() -> None:
+    stage = Stage()
+    client = FakeClient()
+    exchange = stage.engine.exchange(stage.request(), client)
+
+    exchange.client_gone(stage.clock())
+
+    assert ["abort"] == client.said
+    assert [exchange] == stage.observer.settled_ones
     stage.assert_all_is_settled()
 
 
@@ -295,6 +308,7 @@ def test_an_early_answer_is_relayed_while_the_body_goes_on() -> None:
     stage = Stage()
     play, connection = stage.relaying(b"POST", None)
     stage.send(play, b"more")
+    assert "<Upload 4 of None, not kept>" == repr(play.exchange.upload)
     connection.body(b"echo")
     stage.send_end(play)
 

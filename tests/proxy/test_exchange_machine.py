@@ -254,8 +254,8 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_cannot_be_replayed_is_not_sent_again(self) -> None:
-        earlier = [read_by_h11(bytes(one.sent))[1] for one in self.connections[:-1]]
-        assert [body for body in earlier if len(body) > POLICIES.retry.buffer_bytes] == []
+        bodies = [read_by_h11(bytes(one.sent))[1] for one in self.connections]
+        assert sum(len(body) > POLICIES.retry.buffer_bytes for body in bodies) <= 1
 
     @invariant()
     def nobody_waits_for_ever(self) -> None:

@@ -13,6 +13,7 @@ from gateway.core.failure import Failure
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.pool import IDLE_TIMEOUT_S, MAX_IDLE, TRUSTED_IDLE_S, Pool
+from gateway.proxy.tls import TlsClient
 from gateway.proxy.upstream import UpstreamConnection
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import instance
@@ -83,7 +84,7 @@ class Place:
         self.clock = FakeClock()
         self.deadlines = Deadlines()
 
-    def pool(self, one: Instance, tls: ssl.SSLContext | None = None) -> Pool:
+    def pool(self, one: Instance, tls: TlsClient | None = None) -> Pool:
         return Pool(one, spawn=self.spawner, clock=self.clock, deadlines=self.deadlines, tls=tls)
 
     def idle(self, pool: Pool) -> UpstreamConnection:
@@ -295,7 +296,8 @@ async def test_a_name_that_cannot_be_one_is_connect_failed(place: Place, host: s
 async def test_an_instance_that_speaks_no_tls_is_tls_failed(place: Place) -> None:
     async with ScriptedUpstream() as up:
         up.on_connect(play(reply(b"HTTP/1.1 400 Bad Request\r\n\r\n"), stall()))
-        pool = place.pool(on_port(up.port), ssl.create_default_context())
+        tls = TlsClient(ssl.create_default_context(), "localhost")
+        pool = place.pool(on_port(up.port), tls)
         waiter = Waiter()
 
         pool.acquire(waiter(), place.clock(), is_fresh=False)

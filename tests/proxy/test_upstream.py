@@ -178,6 +178,16 @@ def test_back_pressure_is_told_to_the_exchange_in_hand_and_to_nobody_else() -> N
     assert [("paused",), ("resumed",)] == exchange.events
 
 
+def test_interim_answers_are_counted_for_each_exchange_anew() -> None:
+    interims = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20
+    line, _ = answered(interims + OK)
+
+    second = line.begin()
+    line.receive(interims + OK)
+
+    assert OK_EVENTS == second.events[20:]
+
+
 # --- Too much ------------------------------------------------------------------------------------
 
 
@@ -312,6 +322,26 @@ def test_the_end_of_the_stream_is_enough_for_nobody_to_begin_on_it() -> None:
 
     assert line.connection.is_closing
     assert line.transport.is_aborted
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 4\r\n\r\nbody",
+        b"Content-Length: 4\r\n\r\nbody and garbage",
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\ngarbage",
+    ],
+)
+def test_what_follows_a_head_that_was_left_for_another_instance_reaches_nobody(rest: bytes) -> None:
+    line = Line()
+    exchange = line.begin(leaves_at_head=True)
+
+    line.receive(b"HTTP/1.1 503 Busy\r\n" + rest)
+    line.close()
+
+    assert ["head"] == [event[0] for event in exchange.events]
+    assert 0 == exchange.client.flushes
 
 
 def test_nothing_is_told_after_an_abort() -> None:

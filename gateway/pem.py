@@ -1,0 +1,51 @@
+"""Certificates and keys as files: loaded into a TLS context, or why they cannot be, in words.
+
+The one rule: nobody is asked. A key that needs a password is refused, where OpenSSL would ask for
+the password on the terminal and stop everything meanwhile.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+
+class PemError(ValueError):
+    """A PEM file that cannot be used; `file` is which, the text says why."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        self.file = file
+        super().__init__(f"{file} {reason}")
+
+
+def read_pem(file: Path) -> bytes:
+    """Read a file; raises PemError."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise PemError(file, f"cannot be read: {reason}") from error
+
+
+def trust_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
+    """Trust those whose certificates stand in this file; raises PemError."""
+    read_pem(ca_file)
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ValueError) as error:
+        raise PemError(ca_file, "holds no certificates in PEM") from error
+
+
+def load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+    """Use this certificate (its chain behind it) with this key; raises PemError."""
+    trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cert_file)  # only to see it read
+    has_password = b"ENCRYPTED" in read_pem(key_file)
+    try:
+        context.load_cert_chain(cert_file, key_file, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise PemError(key_file, f"does not belong to {cert_file}") from error
+        if has_password:
+            raise PemError(key_file, "has a password; nobody is there to type it") from error
+        reason = (error.reason or "").replace("_", " ").lower()
+        raise PemError(key_file, f"cannot be used: {reason or 'no private key'}") from error

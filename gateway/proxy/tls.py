@@ -1,0 +1,123 @@
+"""TLS with instances: the contexts, the name that is checked, and what goes wrong, in words.
+
+The one rule: an instance is verified unless its service says `skip_verify`, by the authorities of
+the system or those of `ca_file`, and for the name that it was asked for. There is no way to fall
+back to less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, cast
+
+from gateway.core.config import ServiceConfig
+from gateway.core.model import Instance
+from gateway.core.policy import TlsPolicy
+from gateway.pem import load_pair, trust_authorities
+
+_WORDS: Final = MappingProxyType(
+    {
+        # What comes back is no TLS record; OpenSSL has changed its mind on how to call that.
+        "WRONG_VERSION_NUMBER": "it does not speak TLS",
+        "PACKET_LENGTH_TOO_LONG": "it does not speak TLS",
+        "RECORD_LAYER_FAILURE": "it does not speak TLS",
+        "UNSUPPORTED_PROTOCOL": "it speaks no TLS that is new enough (1.2)",
+        "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks no TLS that is new enough (1.2)",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+        "TLSV1_ALERT_UNKNOWN_CA": "it does not know who signed our certificate",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsClient:
+    """How the connections of one instance are secured, and for which name it is verified."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
+class TlsClients:
+    """Makes the contexts of services: each is made once, for it takes tens of milliseconds."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[TlsPolicy, str], ssl.SSLContext] = {}
+
+    def prepare(self, service: ServiceConfig) -> None:
+        """Make the context of a service now, if it is sure to be needed; raises PemError."""
+        instances = service.instances or ()
+        if service.tls != TlsPolicy() or any(one.scheme == "https" for one in instances):
+            self._context(service)
+
+    def client(self, service: ServiceConfig, instance: Instance) -> TlsClient | None:
+        """Give what connections to this instance need, None where they are plain.
+
+        Certificates name hosts without the dot of the root (RFC 6066 §3).
+        """
+        if instance.scheme != "https":
+            return None
+        name = service.tls.server_name or instance.host
+        return TlsClient(self._context(service), name.removesuffix("."))
+
+    def _context(self, service: ServiceConfig) -> ssl.SSLContext:
+        key = (service.tls, service.tls_mark)
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = client_context(service.tls)
+        return context
+
+
+def client_context(policy: TlsPolicy) -> ssl.SSLContext:
+    """Make the context that a policy asks for: TLS 1.2 at least, HTTP/1.1. Raises PemError.
+
+    The name of the host is sent (SNI) and checked; for an IP address it is only checked.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if policy.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif policy.ca_file is not None:
+        trust_authorities(context, Path(policy.ca_file))
+    else:
+        context.load_default_certs()
+    if policy.client_cert is not None and policy.client_key is not None:
+        load_pair(context, Path(policy.client_cert), Path(policy.client_key))
+    return context
+
+
+def is_of_tls(error: Exception) -> bool:
+    """Tell whether an error of connecting over TLS came after the connection itself stood."""
+    return isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError)
+
+
+def reason_of(error: Exception) -> str:
+    """Say in words why there is no TLS session, or why it ended."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or str(error)
+        return _WORDS.get(reason) or reason.replace("_", " ").lower()
+    return f"it broke off in the handshake: {error}"
+
+
+def was_cut(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether a TLS stream ended without saying so, so that what came may not be all of it.
+
+    Anybody in between can end a TCP connection, but not write the close_notify that ends what runs
+    over it (RFC 8446 §6.1). After one, reading gives nothing; before one, there may be more.
+    """
+    secured = transport.get_extra_info("ssl_object")
+    if secured is None:
+        return False
+    try:
+        return cast("ssl.SSLObject", secured).read(1) != b""
+    except ssl.SSLZeroReturnError:
+        return False
+    except ssl.SSLError:
+        return True
