@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated, TypeGuard
 from urllib.parse import quote, urlsplit
 
@@ -200,9 +201,13 @@ def _file_name(value: object) -> str:
 
 def _server_name(value: object) -> str:
     """Read the name (or the address) that a certificate must be for."""
-    if isinstance(value, str) and _can_be_dialled(value.lower()):
-        return value.lower()
-    raise KindError(f"{value!r} is not a host name; write api.example.com")
+    name = value.lower() if isinstance(value, str) else ""
+    if _HOST_NAME.fullmatch(name):
+        return name
+    try:
+        return str(ip_address(name))
+    except ValueError as error:
+        raise KindError(f"{value!r} is not a host name; write api.example.com") from error
 
 
 def _texts(pattern: str) -> WithJsonSchema:

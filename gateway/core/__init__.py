@@ -18,6 +18,7 @@ nothing of ours.
     breaker    closed, open, half-open; a Permit for each attempt
     balancing  which candidate first
     fleet      the live state of one service's instances
+    idle       how long an instance keeps idle connections
     watch      the rules of following a registry
     hold       what to believe when a registry says that instances are gone
 """

@@ -52,6 +52,7 @@ _IDENTITY_SPELLINGS: Final = frozenset(
 # A client must not be able to have these removed by naming them in Connection (CVE-2022-31813).
 _NOT_BY_CONNECTION: Final = frozenset({b"host", b"content-length", b"via", b"te", *IDENTITY})
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close", b""})
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST: Final = re.compile(
@@ -219,6 +220,8 @@ def _read_special(head: AnswerHead, special: Fields) -> bool:
             codings.append(value.strip(b" \t").lower())
         elif lower == b"connection":
             named |= connection_names(value)
+        elif lower == b"keep-alive" and (said := _KEEP_ALIVE_TIMEOUT.search(value)):
+            head.idle_timeout_s = float(said[1])
     if named:
         head.keeps_alive = b"close" not in named
         head.has_date = head.has_date and b"date" not in named

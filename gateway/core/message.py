@@ -89,6 +89,8 @@ class AnswerHead:
     without a body (`has_body` False: to HEAD, 204, 304) `length` is what a body would have had, if
     the instance said so (RFC 9110 §8.6). `keeps_alive` says whether the connection that the answer
     came on may carry another request; `ends_with_connection` that only its end ends the body.
+    `idle_timeout_s` is for how long the instance says that it keeps the connection idle, None if it
+    does not say.
     """
 
     __slots__ = (
@@ -96,6 +98,7 @@ class AnswerHead:
         "fields",
         "has_body",
         "has_date",
+        "idle_timeout_s",
         "keeps_alive",
         "length",
         "reason",
@@ -111,6 +114,7 @@ class AnswerHead:
         self.has_date = False
         self.keeps_alive = True
         self.ends_with_connection = False
+        self.idle_timeout_s: float | None = None
 
     def __repr__(self) -> str:
         return f"<AnswerHead {self.status}, length {self.length}>"

@@ -12,7 +12,8 @@ one Exchange at a time: what is pipelined behind it is held, unread, until it is
                                 LINGERING ──▶ closed
 
 Lingering: what the client still sends is read and dropped for a moment, because closing with unread
-bytes makes the kernel send a reset that may destroy the answer on its way (RFC 9112 §9.6).
+bytes makes the kernel send a reset that may destroy the answer on its way (RFC 9112 §9.6). A client
+that has not read its answer by then gets as long as one that is idle, no longer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import Counter
 from math import inf
 from typing import cast
 
@@ -28,7 +28,7 @@ from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Peer, Request
 from gateway.edge import hops
 from gateway.edge.accept import Refusal
-from gateway.edge.face import FaceOptions, ServerState
+from gateway.edge.face import ConnectionCounts, FaceOptions, ServerState
 from gateway.edge.peers import Peers
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.reader import RequestReader
@@ -55,7 +55,6 @@ class FastFace:
     """Makes the protocol of each connection; uvicorn calls it as if it were the class.
 
     While it `is_draining`, each answer asks its client to come back over another connection.
-    `connection_counts` are the open ones from each address that is not trusted.
     """
 
     def __init__(self, engine: Engine, peers: Peers, options: FaceOptions) -> None:
@@ -63,7 +62,7 @@ class FastFace:
         self.engine = engine
         self.peers = peers
         self.options = options
-        self.connection_counts: Counter[bytes] = Counter()
+        self.connection_counts = ConnectionCounts()
 
     def __call__(
         self, config: object, server_state: ServerState, app_state: object, _loop: object = None
@@ -100,7 +99,9 @@ class ClientConnection(asyncio.Protocol):
         self._stays = True
         self._is_read = True
         self._is_lingering = False
+        self._is_late = False
         self._is_head_timed = False
+        self._is_choked = False
         self._is_reading = True
         self._is_held = False
 
@@ -126,12 +127,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _is_too_many(self, peer: Peer) -> str | None:
         """Say which limit this connection is over, None if it is over none."""
-        options, counts = self._face.options, self._face.connection_counts
-        if _is_counted(peer):
-            counts[peer.address] += 1
+        options, count = self._face.options, self._face.connection_counts.enter(peer)
         if len(self._server_state.connections) > options.max_connections:
             return f"there are {options.max_connections} connections already"
-        if 0 < options.max_connections_per_address < counts[peer.address]:
+        if 0 < options.max_connections_per_address < count:
             return f"there are {options.max_connections_per_address} from this address already"
         return None
 
@@ -170,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._server_state.connections.discard(self)
         self._engine.deadlines.watched.discard(self)
-        self._forget_address()
+        self._face.connection_counts.leave(self._reader.peer)
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -178,19 +177,23 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Pass on that the client takes no more for now."""
+        self._is_choked = True
         if self._exchange is not None:
             self._exchange.client_paused()
 
     def resume_writing(self) -> None:
-        """Pass on that the client takes more again."""
+        """Pass on that the client takes more again, or go on with what it has sent."""
+        self._is_choked = False
         if self._exchange is not None:
             self._exchange.client_resumed(self._clock())
+        else:
+            self._read_on()
 
     def shutdown(self) -> None:
         """Take no more requests; uvicorn calls this when it drains."""
         self._stays = False
         if self._exchange is None and not self._is_lingering:
-            self._transport.close()
+            self._linger()
 
     def cut(self) -> None:
         """End now: the time to finish what is in hand is over."""
@@ -202,14 +205,16 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self, now_s: float) -> None:
         """Hear that the client waited too long with its request, or with leaving."""
-        del now_s
         if self._is_lingering:
-            self._transport.abort()
+            self._is_late = not self._is_late and self._transport.get_write_buffer_size() > 0
+            self.deadline_s = now_s + self._face.options.keepalive_timeout_s
+            if not self._is_late:
+                self._transport.abort()
         elif self._reader.has_partial_head:
             self._refuse(Failure.REQUEST_TIMEOUT, "the head of the request did not come in time")
             self.flush()
         else:
-            self._transport.close()
+            self._linger()
 
     def break_down(self, now_s: float) -> None:
         """End because of a mistake of ours; whoever caught the error lets it surface."""
@@ -221,8 +226,11 @@ class ClientConnection(asyncio.Protocol):
     # --- The reader tells ------------------------------------------------------------------------
 
     def is_busy(self) -> bool:
-        """Tell whether a request is not answered yet, or none is taken any more."""
-        return self._exchange is not None or self._is_lingering
+        """Tell whether an answer is still on its way, or none is given any more.
+
+        One that the client does not read counts too, or answers would pile up here.
+        """
+        return self._exchange is not None or self._is_lingering or self._is_choked
 
     def request_begun(
         self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
@@ -304,7 +312,11 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
             return
         self.deadline_s = self._clock() + self._face.options.keepalive_timeout_s
-        if self._reader.is_holding:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Take the next request, if it is here already."""
+        if self._reader.is_holding and not self.is_busy():
             self._read(self._reader.take_held())
         self._set_reading()
 
@@ -356,32 +368,21 @@ class ClientConnection(asyncio.Protocol):
         self._is_lingering = True
         is_secured = not self._transport.can_write_eof()  # TLS cannot end one direction alone
         has_unread = not self._is_read or self._reader.is_holding
+        self.deadline_s = self._clock() + _LINGER_S
         if not has_unread or (is_secured and self._framing is Framing.CLOSE):
             self._transport.close()
             return
         if not is_secured:
             self._transport.write_eof()
         self._transport.resume_reading()
-        self.deadline_s = self._clock() + _LINGER_S
-
-    def _forget_address(self) -> None:
-        counts, peer = self._face.connection_counts, self._reader.peer
-        if _is_counted(peer):
-            counts[peer.address] -= 1
-            if not counts[peer.address]:
-                del counts[peer.address]
 
     def _set_reading(self) -> None:
         """Read the client only while the Exchange wants more, and nothing waits behind it."""
         should_read = not self._reader.is_holding and not self._is_held
-        if should_read != self._is_reading and not self._transport.is_closing():
+        is_over = self._is_lingering or self._transport.is_closing()
+        if should_read != self._is_reading and not is_over:
             self._is_reading = should_read
             if should_read:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
-
-
-def _is_counted(peer: Peer) -> bool:
-    """Tell whether it counts where it comes from; behind a trusted proxy there are many clients."""
-    return bool(peer.address) and not peer.is_trusted

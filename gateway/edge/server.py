@@ -29,7 +29,6 @@ from gateway.edge.proxy_protocol import Told
 _log = structlog.get_logger()
 
 _BACKLOG = 2048
-_HANDSHAKE_TIMEOUT_S = 10.0
 _SHUTDOWN_TIMEOUT_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,11 +40,13 @@ HttpProtocol = Callable[..., asyncio.Protocol] | Literal["httptools"]
 class ServeOptions:
     """What the servers need to know. All times are seconds.
 
-    `head_timeout_s` is how long a proxy may take to say whom it speaks for.
+    `head_timeout_s` is how long a proxy may take to say whom it speaks for, `handshake_timeout_s`
+    how long a client to agree on a TLS session.
     """
 
     keepalive_timeout_s: float
     head_timeout_s: float = 10.0
+    handshake_timeout_s: float = 10.0
     drain_delay_s: float
     drain_timeout_s: float
 
@@ -121,7 +122,7 @@ class SiteServer(uvicorn.Server):
         tls, listener, face = self._site.tls, self._site.listener, self._site.http
         security = Security(
             context=tls,
-            handshake_timeout_s=None if tls is None else _HANDSHAKE_TIMEOUT_S,
+            handshake_timeout_s=None if tls is None else self._options.handshake_timeout_s,
             shutdown_timeout_s=None if tls is None else _SHUTDOWN_TIMEOUT_S,
         )
         if self._site.is_proxied:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from gateway.core.failure import Failure
+from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.exchange import Exchange
@@ -19,7 +20,6 @@ from gateway.proxy.tls import TlsClient, is_of_tls, reason_of
 from gateway.proxy.upstream import UpstreamConnection
 
 MAX_IDLE = 256
-IDLE_TIMEOUT_S = 60.0
 TRUSTED_IDLE_S = 1.0
 
 
@@ -57,6 +57,7 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._connecting: dict[Exchange, asyncio.Task[None]] = {}
         self._is_retired = False
+        self._limit = IdleLimit()
 
     def __repr__(self) -> str:
         idle, connecting = len(self._idle), len(self._connecting)
@@ -71,13 +72,18 @@ class Pool:
             connection = idle.pop()
             if connection.is_closing:
                 continue
-            if exchange.is_repeatable or now_s - connection.idle_since_s <= TRUSTED_IDLE_S:
+            if exchange.is_repeatable or self._is_trusted(connection, now_s):
                 return connection
             idle.append(connection)
             break
         name = f"connect:{self._instance.authority}"
         self._connecting[exchange] = self._spawn(self._connect_for(exchange), name=name)
         return None
+
+    def _is_trusted(self, connection: UpstreamConnection, now_s: float) -> bool:
+        """Tell whether a connection is good enough for a request that may not be sent twice."""
+        usable_s = min(TRUSTED_IDLE_S, self._limit.usable_s(now_s))
+        return now_s - connection.idle_since_s <= usable_s
 
     def abandon(self, exchange: Exchange) -> None:
         """Forget that this Exchange waits for a connection."""
@@ -94,7 +100,8 @@ class Pool:
 
     def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
         """Keep a connection for the next Exchange."""
-        del now_s
+        if connection.idle_timeout_s is not None:
+            self._limit.said(connection.idle_timeout_s, now_s)
         if self._is_retired or connection.is_closing or len(self._idle) >= MAX_IDLE:
             connection.abort()
             return
@@ -105,11 +112,13 @@ class Pool:
         """Forget a connection that was closed while it was idle."""
         if idle_s is not None and connection in self._idle:
             self._idle.remove(connection)
+            self._limit.seen(idle_s, self._clock())
 
     def sweep(self, now_s: float) -> None:
-        """Close what has been idle for too long; the oldest come first."""
+        """Close what the instance would close soon; the oldest come first."""
         idle = self._idle
-        while idle and now_s - idle[0].idle_since_s > IDLE_TIMEOUT_S:
+        usable_s = self._limit.usable_s(now_s)
+        while idle and now_s - idle[0].idle_since_s > usable_s:
             idle.pop(0).abort()
         if not idle:
             self._deadlines.swept.discard(self)

@@ -92,6 +92,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
 
+    @property
+    def idle_timeout_s(self) -> float | None:
+        """For how long the instance said that it keeps this connection idle, None if it did not."""
+        return self._head.idle_timeout_s if self._head is not None else None
+
     def write(self, chunk: bytes) -> None:
         """Send more of the request."""
         self._transport.write(chunk)

@@ -270,6 +270,49 @@ def test_weights_of_instances_without_traffic_do_not_matter() -> None:
         assert run_through(fleet, seed=seed)[0] == "b"
 
 
+# --- Reaching them in another way ----------------------------------------------------------------
+
+
+def test_reaching_instances_in_another_way_replaces_their_members_and_nothing_else() -> None:
+    fleet = fleet_of(instance("a"), instance("b", weight=3))
+    open_breaker(member(fleet, "a"))
+    before = list(fleet.members.values())
+
+    replaced = fleet.reach_by(lambda one: f"other pool of {one.key}")
+
+    assert before == replaced
+    assert [True, True] == [one.is_gone for one in replaced]
+    assert ["a", "b"] == [one.instance.id for one in fleet.members.values()]
+    assert ["other pool of a@10.0.0.1:80", "other pool of b@10.0.0.1:80"] == [
+        one.pool for one in fleet.members.values()
+    ]
+    assert [False, False] == [one.is_gone for one in fleet.members.values()]
+    assert BreakerState.CLOSED is member(fleet, "a").breaker.state(NOW_S)
+    assert {"a", "b"} == set(run_through(fleet))
+
+
+def test_a_fleet_that_knows_nobody_yet_reaches_the_first_ones_in_the_other_way() -> None:
+    fleet = Fleet("users", lambda one: f"pool of {one.key}", breaker=POLICY)
+
+    replaced = fleet.reach_by(lambda one: f"other pool of {one.key}")
+    fleet.apply(snapshot(instance("a")))
+
+    assert [] == replaced
+    assert "other pool of a@10.0.0.1:80" == member(fleet, "a").pool
+
+
+def test_an_instance_that_changes_its_scheme_is_another_one() -> None:
+    fleet = fleet_of(instance("a"), instance("b"))
+    before, other = member(fleet, "a"), member(fleet, "b")
+
+    gone = fleet.apply(snapshot(dataclasses.replace(instance("a"), scheme="https"), instance("b")))
+
+    assert [before] == gone
+    assert before.is_gone
+    assert before is not member(fleet, "a")
+    assert other is member(fleet, "b")
+
+
 # --- Telling -------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,46 @@ def values(fields: Fields, name: bytes) -> list[bytes]:
     return [value for one, value in fields if one.lower() == name]
 
 
+# --- Certificates of clients ---------------------------------------------------------------------
+
+
+ROOT = (b"X-Forwarded-Client-Cert", b'Subject="CN=root"')
+JO = b'Subject="CN=jo"'
+
+
+def certificates_told(*fields: tuple[bytes, bytes], shown: bytes, is_trusted: bool) -> list[bytes]:
+    peer = Peer(b"10.0.0.2", b"https", is_trusted=is_trusted, certificate=shown)
+    return values(sent(list(fields), peer=peer), b"x-forwarded-client-cert")
+
+
+@pytest.mark.parametrize("shown", [b"", JO], ids=["no certificate", "a certificate"])
+@pytest.mark.parametrize(
+    "name", [b"X-Forwarded-Client-Cert", b"x_forwarded_client_cert", b"X-Forwarded-client_CERT"]
+)
+def test_a_client_cannot_tell_of_a_certificate_but_by_showing_it(name: bytes, shown: bytes) -> None:
+    fields = [(name, ROOT[1]), (b"Connection", b"close, X-Forwarded-Client-Cert")]
+
+    told = certificates_told(*fields, shown=shown, is_trusted=False)
+
+    assert [one for one in (shown,) if one] == told
+
+
+@pytest.mark.parametrize(
+    ("shown", "told"), [(b"", ROOT[1]), (JO, ROOT[1] + b", " + JO)], ids=["one", "both"]
+)
+def test_a_trusted_proxy_passes_a_certificate_on_and_its_own_comes_behind(
+    shown: bytes, told: bytes
+) -> None:
+    assert [told] == certificates_told(ROOT, shown=shown, is_trusted=True)
+
+
+def test_a_trusted_proxy_that_passes_none_on_has_only_its_own() -> None:
+    chain = (b"X-Forwarded-For", b"203.0.113.9")
+
+    assert [JO] == certificates_told(chain, shown=JO, is_trusted=True)
+    assert [] == certificates_told(chain, shown=b"", is_trusted=True)
+
+
 # --- What crosses --------------------------------------------------------------------------------
 
 

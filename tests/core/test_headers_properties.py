@@ -25,6 +25,7 @@ HOP_BY_HOP = {
 IDENTITY = {
     *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"),
     *(b"x-forwarded-prefix", b"x-real-ip", b"x-request-id", b"forwarded"),
+    b"x-forwarded-client-cert",
 }
 WRITTEN_ANEW = {b"host", b"content-length"}
 PROTECTED = IDENTITY | WRITTEN_ANEW | {b"via", b"te"}
@@ -72,9 +73,12 @@ framing_fields = st.sampled_from(
     [[], [(b"Content-length", b"5")], [(b"Transfer-encoding", b"chunked")]]
 )
 peers = st.builds(
-    lambda address, trusted: Peer(address, b"https", is_trusted=trusted),
+    lambda address, trusted, certificate: Peer(
+        address, b"https", is_trusted=trusted, certificate=certificate
+    ),
     st.sampled_from([b"203.0.113.9", b"2001:db8::1"]),
     st.booleans(),
+    st.sampled_from([b"", b'Subject="CN=jo"']),
 )
 
 
@@ -152,7 +156,8 @@ def test_an_instance_always_learns_the_peer_and_the_id_from_us_alone(
     if peer.is_trusted:
         assert told.keys() <= by_name.keys()
     else:
-        assert by_name == {
+        shown = {b"x-forwarded-client-cert": peer.certificate} if peer.certificate else {}
+        assert by_name == shown | {
             b"x-request-id": b"id-1",
             b"x-forwarded-for": peer.address,
             b"x-forwarded-proto": b"https",

@@ -8,8 +8,10 @@ here is ended here, by its own id.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,12 +24,17 @@ import httpx
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on now; all different."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    """Find ports that nobody listens on now; all different.
+
+    They are below those that the kernel gives to whoever asks for any port, so that nobody else is
+    given them before they are used.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 class ConsulAgent:
@@ -178,7 +185,7 @@ class ConsulAgent:
             if not await self.get("/v1/status/leader"):
                 return False
             return bool(await self.get(f"/v1/catalog/node/{self.name}"))
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):
             return False
 
     def _configuration(self) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gateway.core.failure import Failure
+from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
-from gateway.proxy.pool import IDLE_TIMEOUT_S, MAX_IDLE, TRUSTED_IDLE_S, Pool
+from gateway.proxy.pool import MAX_IDLE, TRUSTED_IDLE_S, Pool
 from gateway.proxy.tls import TlsClient
 from gateway.proxy.upstream import UpstreamConnection
 from tests.fakes.clock import FakeClock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+USABLE_S = IdleLimit().usable_s(0.0)
 
 
 class Waiter(RecordingExchange):
@@ -155,7 +157,7 @@ async def test_what_may_not_be_sent_twice_gets_a_new_connection_before_an_old_on
 async def test_what_may_be_sent_again_takes_an_old_connection(place: Place) -> None:
     pool = place.pool(instance("a"))
     connection = place.idle(pool)
-    place.clock.advance(IDLE_TIMEOUT_S - 1.0)
+    place.clock.advance(USABLE_S - 1.0)
 
     assert connection is pool.acquire(Waiter()(), place.clock(), is_fresh=False)
 
@@ -213,7 +215,7 @@ async def test_what_was_idle_for_too_long_is_closed_the_oldest_first(place: Plac
     oldest = place.idle(pool)
     place.clock.advance(10.0)
     newer = place.idle(pool)
-    place.clock.advance(IDLE_TIMEOUT_S - 10.0)
+    place.clock.advance(USABLE_S - 10.0)
     pool.sweep(place.clock())
     assert not is_aborted(oldest)
     place.clock.advance(0.1)
@@ -228,7 +230,7 @@ async def test_what_was_idle_for_too_long_is_closed_the_oldest_first(place: Plac
 async def test_a_pool_with_nothing_idle_is_swept_no_longer(place: Place) -> None:
     pool = place.pool(instance("a"))
     place.idle(pool)
-    place.clock.advance(IDLE_TIMEOUT_S + 1.0)
+    place.clock.advance(USABLE_S + 1.0)
 
     pool.sweep(place.clock())
 
@@ -395,3 +397,38 @@ async def test_an_upload_that_nobody_reads_does_not_hide_the_end_of_the_stream(
         done.set()
 
         assert ("end", ()) == waiter.events[-1]
+
+
+# --- What is learned -----------------------------------------------------------------------------
+
+
+async def test_what_an_instance_says_of_idle_connections_is_kept_to(place: Place) -> None:
+    pool = place.pool(on_port(1))
+    connection = UpstreamConnection(pool, place.clock)
+    connection.connection_made(FakeTransport())
+    exchange = Waiter()
+    exchange.connection = connection
+    connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n", to_head=False)
+    connection.data_received(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5, max=9\r\n\r\n"))
+
+    place.clock.advance(3.9)
+    pool.sweep(place.clock())
+    was_kept = not is_aborted(connection)
+    place.clock.advance(0.2)
+    pool.sweep(place.clock())
+
+    assert (was_kept, is_aborted(connection)) == (True, True)
+
+
+async def test_a_connection_that_the_instance_closed_teaches_for_how_long_others_last(
+    place: Place,
+) -> None:
+    pool = place.pool(on_port(1))
+    first, second = place.idle(pool), place.idle(pool)
+    place.clock.advance(5.0)
+    first.connection_lost(None)
+    place.clock.advance(0.1)
+
+    pool.sweep(place.clock())
+
+    assert is_aborted(second)
