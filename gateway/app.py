@@ -297,6 +297,8 @@ def _face_options(settings: Settings) -> FaceOptions:
         head_timeout_s=settings.client_head_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        max_requests_per_connection=settings.max_requests_per_connection,
         reader=ReaderLimits(
             max_request_line_bytes=settings.max_request_line_bytes,
             max_header_size_bytes=settings.max_header_size_bytes,

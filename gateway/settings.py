@@ -32,6 +32,7 @@ from gateway.setting_kinds import (
     ConsulAddress,
     ConsulWait,
     Count,
+    CountOrNone,
     Directory,
     Duration,
     ExistingFile,
@@ -229,6 +230,15 @@ class Settings(BaseSettings):
     max_connections: Count = Field(
         default=10_000,
         description="Clients' connections at once; keep the limit of open files above twice that.",
+    )
+    max_connections_per_address: CountOrNone = Field(
+        default=0,
+        description="Connections at once from one address, 0 for any number; trusted proxies are "
+        "not counted.",
+    )
+    max_requests_per_connection: CountOrNone = Field(
+        default=0,
+        description="Requests over one connection before it is closed, 0 for any number.",
     )
 
     @property

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
@@ -30,6 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 _MOST_UNSENT_BYTES = 256 * 1024
 _FEW_UNSENT_BYTES = 64 * 1024
 _NOT_MODIFIED = 304
+# What stands for itself in a path (RFC 3986 §3.3); where a server gives no raw one, this is it.
+_NOT_ESCAPED = "/:@!$&'()*+,;=-._~"
 
 
 class AnswerBrokenOffError(Exception):
@@ -81,7 +84,7 @@ class AsgiFace:
         path, query, client = scope.get("raw_path"), scope["query_string"], scope.get("client")
         request = Request(
             scope["method"].encode("latin-1"),
-            path if path is not None else scope["path"].encode("utf-8"),
+            path if path is not None else quote(scope["path"], safe=_NOT_ESCAPED).encode(),
             query=b"?" + query if query else b"",
             # An ASGI server answers `Expect: 100-continue` itself, when the body is first wanted.
             fields=[field for field in scope["headers"] if field[0] != b"expect"],

@@ -292,8 +292,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _pass_on(self, data: bytes) -> None:
         """Pass bytes through the tunnel."""
-        if self._exchange is not None:
-            self._exchange.client_body(data, self._clock())
+        assert self._exchange is not None, "a tunnel is over when its Exchange is"
+        self._exchange.client_body(data, self._clock())
 
     def send_body(self, chunk: bytes) -> None:
         """Write a piece of the body."""
@@ -307,7 +307,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_held = False
         self._server_state.total_requests += 1
         if self._is_lingering:
-            return  # the client has left already
+            return  # the client of a tunnel has left already
         if not self._stays or not self._is_read:
             self._linger()
             return

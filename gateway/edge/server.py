@@ -25,6 +25,7 @@ from gateway.edge.asgi import AnswerBrokenOffError
 from gateway.edge.protocol import ClientConnection, FastFace
 from gateway.edge.proxied import ProxiedListener, Security
 from gateway.edge.proxy_protocol import Told
+from gateway.edge.tls import without_odd_names
 
 _log = structlog.get_logger()
 
@@ -200,7 +201,7 @@ async def serve(
         if admin is not None:
             beside = SiteServer(admin, options)
             tasks.create_task(beside.run_until_left(), name="serve:admin")
-        with _signals_into(stops):
+        with _signals_into(stops), without_odd_names():
             first = await stops.get()
             on_drain()
             hurry = tasks.create_task(_hurry(stops, fronts), name="serve:hurry")

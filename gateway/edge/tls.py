@@ -9,7 +9,10 @@ place of what can.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -118,6 +121,27 @@ class Certificates:
         """Look at all files without reading them; a symbolic link is followed."""
         pairs = [file for pair in self._files.pairs for file in pair]
         return tuple(_mark(file) for file in (*pairs, self._files.client_ca) if file is not None)
+
+
+@contextlib.contextmanager
+def without_odd_names() -> Iterator[None]:
+    """Keep quiet about names that are not ASCII, for as long as this lasts.
+
+    `ssl` refuses the handshake of a client that asks for one before anybody here is asked, which is
+    right; but it also prints a traceback, with which anybody could fill the log.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
+        is_name = isinstance(unraisable.object, bytes)
+        if not (is_name and isinstance(unraisable.exc_value, UnicodeDecodeError)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _context(files: TlsFiles) -> ssl.SSLContext:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.edge.tls import Certificates, ClientAuth, TlsFiles
+from gateway.edge.tls import Certificates, ClientAuth, TlsFiles, without_odd_names
 from gateway.pem import PemError
 from tests.fakes.tls import Authority, Pair
 from tests.fakes.waiting import wait_until
@@ -196,3 +199,29 @@ async def test_files_are_followed_until_that_is_cancelled(authority: Authority) 
             following.cancel()
 
     assert ["certificate_loaded"] == [one["event"] for one in events]
+
+
+@pytest.mark.parametrize(
+    ("thing", "error", "is_told"),
+    [
+        (b"\xff", UnicodeDecodeError("ascii", b"\xff", 0, 1, "not ASCII"), False),
+        (object(), UnicodeDecodeError("ascii", b"\xff", 0, 1, "not ASCII"), True),
+        (b"\xff", KeyError("x"), True),
+    ],
+    ids=["an odd name", "another mistake with text", "another mistake"],
+)
+def test_only_what_ssl_says_of_odd_names_is_kept_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+    thing: object,
+    error: Exception,
+    is_told: bool,  # noqa: FBT001 -- it is what the table says
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    unraisable = cast("sys.UnraisableHookArgs", SimpleNamespace(object=thing, exc_value=error))
+
+    with without_odd_names():
+        sys.unraisablehook(unraisable)
+    sys.unraisablehook(unraisable)
+
+    assert [unraisable] * (2 if is_told else 1) == told

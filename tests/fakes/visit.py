@@ -7,6 +7,7 @@ sends while it is not read waits, as it would in the kernel.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -88,7 +89,7 @@ class FakeClientTransport(asyncio.Transport):
 class Visit:
     """One client's connection to a face in front of a Stage.
 
-    The Stage has one warm connection to "a"; `instance` is it.
+    The Stage has one warm connection to "a", for one request; a test warms up those for others.
     """
 
     def __init__(
@@ -100,30 +101,28 @@ class Visit:
         peername: object = ("192.0.2.1", 4711),
         is_tls: bool = False,
     ) -> None:
-        self.stage = beside.stage if beside else stage or Stage()
-        self.instance = FakeConnection(self.stage.clock)
+        self.stage: Stage = beside.stage if beside else stage or Stage()
         if beside is None:
-            self.instance = self.stage.pools["a"].warm_up()
-        peers = Peers(())
-        self.face = (
-            beside.face if beside else FastFace(self.stage.engine, peers, options or FaceOptions())
-        )
-        self.state = beside.state if beside else SharedState()
+            self.stage.pools["a"].warm_up()
+        face = FastFace(self.stage.engine, Peers(()), options or FaceOptions())
+        self.face: FastFace = beside.face if beside else face
+        self.state: SharedState = beside.state if beside else SharedState()
         self.transport = FakeClientTransport(peername=peername, is_tls=is_tls)
         self.connection: ClientConnection = self.face(None, self.state, None)
-        self._waiting = bytearray()
+        self._waiting: deque[bytes] = deque()
         self._is_lost = False
         self.connection.connection_made(self.transport)
 
+    @property
+    def instance(self) -> FakeConnection:
+        """The connection to the instance that carries the newest request."""
+        return self.stage.pools["a"].made[-1]
+
     def send(self, *pieces: bytes) -> None:
         """Let the client send these; what is not read waits until `send` is called again."""
-        self._waiting += b"".join(pieces[:-1]) if not self.transport.is_read else b""
-        for piece in pieces:
-            if self.transport.is_read and not self.transport.ending:
-                waiting, self._waiting = bytes(self._waiting), bytearray()
-                self.connection.data_received(waiting + piece)
-            else:
-                self._waiting += piece
+        self._waiting.extend(pieces)
+        while self._waiting and self.transport.is_read and not self.transport.ending:
+            self.connection.data_received(self._waiting.popleft())
         self._settle_ending()
 
     def pass_time(self, by_s: float) -> None:
@@ -140,7 +139,6 @@ class Visit:
         """Let what was told leave, and look at the connection that carries the next request."""
         self.connection.flush()
         self._settle_ending()
-        self.instance = self.stage.pools["a"].made[-1]
         return self.instance
 
     def lose(self, error: Exception | None = None) -> None:

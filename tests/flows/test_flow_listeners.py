@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import struct
 from pathlib import Path
 
@@ -239,6 +240,36 @@ async def test_the_program_serves_both_listeners_and_drains_both(
     assert (308, "GET") == (lines["/old"]["status"], lines["/old"]["method"])
     assert "failure" not in lines["/old"]
     assert 200 == lines["/slow"]["status"]
+
+
+def hello_for(name: bytes) -> bytes:
+    """Write a ClientHello that asks for a name of just so many bytes, whatever they are."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    stands_for_it = "a" * len(name)
+    client = context.wrap_bio(incoming, outgoing, server_hostname=stands_for_it)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read().replace(stands_for_it.encode(), name)
+
+
+@pytest.mark.slow
+async def test_a_client_cannot_fill_the_log_with_tracebacks(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """Python's ssl prints one for each name that is not ASCII."""
+    pair = authority.pair("localhost")
+    settings = {"tls_cert": str(pair.cert), "tls_key": str(pair.key), "tls_bind": "127.0.0.1:0"}
+    async with GatewayRun("{version: 1, routes: []}", tmp_path / "run", **settings) as run:
+        for first in (hello_for(b"\xff\xfe.example"), ask(), b"\x16\x03\x01\x00\x05\0\0\0\0\0"):
+            async with RawClient(run.tls_port) as client:
+                await client.send(first)
+                await client.read_until_closed()
+        run.signal(signal.SIGTERM)
+        await run.ended()
+
+    assert "Traceback" not in run.said
+    assert {"info"} == {event["level"] for event in run.events}
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ async def test_an_instance_with_another_name_gets_nothing_and_the_next_one_answe
     ):
         routes = routes_over_tls(wrong.url, right.url, ca_file=str(authority.ca_file))
         async with serve(routes) as gateway, RawClient(gateway.port) as client:
-            for _ in range(12):
+            for _ in range(40):  # chance never leaves one out so often
                 await client.send(ask(method="POST", body=b"once"))
                 assert 200 == (await client.read_response()).status
             fleet = gateway.gateway.engine.fleets["web"]
@@ -99,7 +99,7 @@ async def test_an_instance_with_another_name_gets_nothing_and_the_next_one_answe
             states = member.breaker.state(gateway.gateway.deadlines.now_s)
 
     assert [] == wrong.heard
-    assert 12 == len(right.heard)
+    assert 40 == len(right.heard)
     assert BreakerState.OPEN is states
 
 

@@ -1,0 +1,250 @@
+"""The fast face over time: how long things may take, who waits for whom, and how it ends."""
+
+from __future__ import annotations
+
+from gateway.core.failure import Failure
+from gateway.edge.face import FaceOptions
+from tests.fakes.engine import Stage
+from tests.fakes.visit import Visit
+
+GET = b"GET /api/x HTTP/1.1\r\nHost: a\r\n\r\n"
+UPLOAD = b"POST /api/up HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
+HEAD_TIMEOUT_S = FaceOptions().head_timeout_s
+KEEPALIVE_TIMEOUT_S = FaceOptions().keepalive_timeout_s
+
+
+def reasons(visit: Visit) -> list[bytes]:
+    """Give the reason of the one answer that was written."""
+    (answer,) = visit.answers(b"GET")
+    return answer.values(b"x-gateway-reason")
+
+
+# --- How long ------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_sends_nothing_is_let_go_without_an_answer(visit: Visit) -> None:
+    visit.pass_time(KEEPALIVE_TIMEOUT_S - 0.1)
+    assert "" == visit.transport.ending
+
+    visit.pass_time(0.2)
+    assert ("closed", b"") == (visit.transport.ending, bytes(visit.transport.written))
+
+
+async def test_a_head_that_drips_has_its_time_from_its_first_byte(visit: Visit) -> None:
+    visit.pass_time(KEEPALIVE_TIMEOUT_S - 1)
+    for byte in b"GET / HTTP":
+        visit.send(bytes([byte]))
+        visit.pass_time(HEAD_TIMEOUT_S / 10 - 0.01)
+    assert b"" == visit.transport.written
+
+    visit.send(b"/")
+    visit.pass_time(0.2)
+
+    assert [b"request_timeout"] == reasons(visit)
+    assert visit.transport.is_half_closed
+    visit.pass_time(2.1)
+    assert "aborted" == visit.transport.ending
+
+
+async def test_the_time_of_the_next_head_is_its_own(visit: Visit) -> None:
+    visit.send(GET[:5])
+    visit.pass_time(HEAD_TIMEOUT_S - 1)
+    visit.send(GET[5:] + GET[:5])
+    visit.pass_time(5)  # the answer may take longer than a head
+    visit.answers_with()
+
+    visit.pass_time(HEAD_TIMEOUT_S - 1)
+    assert "" == visit.transport.ending
+    visit.pass_time(1.1)
+    assert [200, 408] == [one.status for one in visit.answers(b"GET", b"GET")]
+
+
+async def test_a_connection_is_idle_from_the_end_of_its_last_answer(visit: Visit) -> None:
+    visit.pass_time(KEEPALIVE_TIMEOUT_S - 1)
+    visit.send(GET)
+    visit.pass_time(10)
+    visit.answers_with()
+
+    visit.pass_time(KEEPALIVE_TIMEOUT_S - 1)
+    assert "" == visit.transport.ending
+    visit.pass_time(1.1)
+    assert "closed" == visit.transport.ending
+    visit.stage.assert_all_is_settled()
+
+
+async def test_a_client_that_does_not_read_the_end_of_its_answer_is_not_kept(visit: Visit) -> None:
+    visit.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    visit.transport.unsent_bytes = 100
+    visit.answers_with()
+
+    visit.pass_time(2.1)
+    visit.pass_time(KEEPALIVE_TIMEOUT_S - 0.1)
+    assert "closed" == visit.transport.ending
+
+    visit.pass_time(0.2)
+    assert "aborted" == visit.transport.ending
+    visit.stage.assert_all_is_settled()
+
+
+# --- Who waits for whom --------------------------------------------------------------------------
+
+
+async def test_a_client_that_does_not_read_stops_the_instance(visit: Visit) -> None:
+    visit.send(GET)
+    visit.instance.head()
+
+    visit.connection.pause_writing()
+    assert visit.instance.is_paused
+    visit.connection.resume_writing()
+    assert not visit.instance.is_paused
+
+
+async def test_an_instance_that_does_not_read_stops_the_client(visit: Visit) -> None:
+    visit.send(UPLOAD)
+
+    visit.instance.pauses()
+    assert not visit.transport.is_read
+    visit.instance.resumes()
+    assert visit.transport.is_read
+
+
+async def test_reading_goes_on_after_an_upload_that_was_stopped(visit: Visit) -> None:
+    visit.send(UPLOAD.replace(b"300000", b"5"), b"01234")
+    visit.stage.pools["a"].warm_up()
+    visit.connection.pause_reading()
+    visit.answers_with()
+
+    visit.send(GET)
+    assert visit.next_connection().sent.startswith(b"GET /api/x")
+
+
+async def test_answers_do_not_pile_up_for_a_client_that_does_not_read(visit: Visit) -> None:
+    visit.stage.pools["a"].warm_up()
+    visit.send(GET + GET)
+    visit.connection.pause_writing()
+    visit.answers_with()
+    assert 1 == len(visit.stage.pools["a"].made)
+    assert not visit.transport.is_read
+
+    visit.connection.resume_writing()
+    assert 2 == len(visit.stage.pools["a"].made)
+    assert visit.transport.is_read
+
+
+async def test_a_client_that_does_not_read_gets_no_further_request_started(visit: Visit) -> None:
+    visit.send(GET)
+    visit.answers_with()
+    visit.stage.pools["a"].warm_up()
+    visit.connection.pause_writing()
+
+    visit.send(GET, GET)
+    assert 1 == len(visit.stage.pools["a"].made)
+
+    visit.pass_time(KEEPALIVE_TIMEOUT_S + 0.1)
+    assert visit.transport.is_half_closed
+    visit.connection.resume_writing()
+    assert 1 == len(visit.stage.pools["a"].made)
+
+
+# --- How many ------------------------------------------------------------------------------------
+
+
+async def test_there_are_so_many_connections_and_no_more(stage: Stage) -> None:
+    first = Visit(stage, options=FaceOptions(max_connections=1))
+
+    second = Visit(beside=first)
+    assert [b"over_capacity"] == reasons(second)
+    second.lose()
+    first.send(GET)
+    first.lose()
+
+    third = Visit(beside=first)
+    assert b"" == third.transport.written
+
+
+async def test_there_are_so_many_connections_from_one_address_and_no_more(stage: Stage) -> None:
+    first = Visit(stage, options=FaceOptions(max_connections_per_address=1))
+
+    second = Visit(beside=first)
+    elsewhere = Visit(beside=first, peername=("192.0.2.2", 1))
+    assert [b"over_capacity"] == reasons(second)
+    assert b"" == elsewhere.transport.written
+
+    second.lose()
+    assert [b"over_capacity"] == reasons(Visit(beside=first))
+
+
+async def test_a_connection_carries_so_many_requests_and_no_more(stage: Stage) -> None:
+    visit = Visit(stage, options=FaceOptions(max_requests_per_connection=2))
+    stage.pools["a"].warm_up()
+
+    visit.send(GET + GET + GET)
+    visit.answers_with()
+    visit.answers_with()
+
+    answers = visit.answers(b"GET", b"GET")
+    assert [[], [b"close"]] == [one.values(b"connection") for one in answers]
+    # The third was here already: closing at once would destroy the second answer.
+    assert (True, "") == (visit.transport.is_half_closed, visit.transport.ending)
+    assert visit.transport.is_read
+
+
+# --- The end -------------------------------------------------------------------------------------
+
+
+async def test_draining_asks_clients_to_come_back_elsewhere(visit: Visit) -> None:
+    visit.face.is_draining = True
+    visit.send(GET)
+    visit.answers_with()
+
+    (answer,) = visit.answers(b"GET")
+    assert ([b"close"], "closed") == (answer.values(b"connection"), visit.transport.ending)
+
+
+async def test_a_shutdown_closes_what_is_idle(visit: Visit) -> None:
+    visit.connection.shutdown()
+
+    assert "closed" == visit.transport.ending
+
+
+async def test_a_shutdown_lets_a_request_finish_and_takes_no_other(visit: Visit) -> None:
+    visit.send(GET + GET)
+    visit.connection.shutdown()
+    assert "" == visit.transport.ending
+
+    visit.answers_with(200, b"finished")
+    (answer,) = visit.answers(b"GET")
+    assert (b"finished", [b"close"]) == (answer.body, answer.values(b"connection"))
+    assert 1 == len(visit.stage.pools["a"].made)
+
+
+async def test_a_shutdown_lets_what_lingers_linger(visit: Visit) -> None:
+    visit.send(b"junk")
+    visit.connection.shutdown()
+
+    assert (True, "") == (visit.transport.is_half_closed, visit.transport.ending)
+
+
+async def test_what_has_no_answer_when_the_time_is_over_gets_one(visit: Visit) -> None:
+    visit.send(GET)
+    visit.connection.cut()
+
+    assert [b"draining"] == reasons(visit)
+    assert "closed" == visit.instance.ending
+
+
+async def test_what_is_in_the_middle_of_its_answer_when_the_time_is_over_is_reset(
+    visit: Visit,
+) -> None:
+    visit.send(GET)
+    visit.instance.head()
+    visit.connection.cut()
+
+    assert [Failure.DRAINING] == [one.failure for one in visit.stage.observer.settled_ones]
+    assert ("aborted", 1) == (visit.transport.ending, len(visit.transport.sock.options))
+
+
+async def test_what_has_nothing_in_hand_when_the_time_is_over_is_dropped(visit: Visit) -> None:
+    visit.connection.cut()
+
+    assert "aborted" == visit.transport.ending
