@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 SERVERS := .cache/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check quick bench fmt docs clean
+.PHONY: help run test check check-deep quick bench fmt docs clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run  ## Start the demo: sample services, the gateway in front, and what to try
 	@$(BIN)/gateway demo
@@ -22,6 +22,10 @@ check: $(VENV)/.dev  ## Format, lint, types, import rules, and the quick tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory quick
+
+check-deep: $(VENV)/.dev  ## Fuzz what reads bytes from outside, for a minute
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group deep
+	$(BIN)/python -m fuzz 60
 
 quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
 	$(BIN)/pytest -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul"

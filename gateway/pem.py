@@ -42,10 +42,11 @@ def load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
     has_password = b"ENCRYPTED" in read_pem(key_file)
     try:
         context.load_cert_chain(cert_file, key_file, password="")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+    except OSError as error:  # of TLS, or one of the files has gone since it was read
+        reason = getattr(error, "reason", None) or ""
+        if reason == "KEY_VALUES_MISMATCH":
             raise PemError(key_file, f"does not belong to {cert_file}") from error
         if has_password:
             raise PemError(key_file, "has a password; nobody is there to type it") from error
-        reason = (error.reason or "").replace("_", " ").lower()
-        raise PemError(key_file, f"cannot be used: {reason or 'no private key'}") from error
+        words = reason.replace("_", " ").lower() or "no private key"
+        raise PemError(key_file, f"cannot be used: {words}") from error

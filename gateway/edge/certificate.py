@@ -1,7 +1,7 @@
 """What is read of certificates: the names that ours are for, and whom a client's is of.
 
-It knows no files and no sockets. What comes in was read or verified by OpenSSL before, so it is
-well formed; the one rule is that whatever a name holds, the field that tells it stays one field.
+It knows no files and no sockets. What comes in was read or verified by OpenSSL before; the one rule
+is that whatever a name holds, the field that tells it stays one field.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ _DNS_NAME, _EXTENSIONS = 0x82, 0xA3  # their tags, both implicit ones of a conte
 
 
 def names_in(pem: str) -> tuple[str, ...]:
-    """List the host names that the first certificate is for, in lower case (RFC 5280 §4.1)."""
-    begin, end = pem.index(_PEM_BEGIN), pem.index(_PEM_END)
+    """List the host names that the first certificate is for, in lower case (RFC 5280 §4.1).
+
+    Raises ValueError where there is no certificate, or only a part of one.
+    """
+    begin = pem.index(_PEM_BEGIN)
+    end = pem.index(_PEM_END, begin)
     der = ssl.PEM_cert_to_DER_cert(pem[begin:end] + _PEM_END)
     to_be_signed = _elements(_first(_first(der)))
     for extensions in (content for tag, content in to_be_signed if tag == _EXTENSIONS):
@@ -91,16 +95,19 @@ def _escaped_character(character: str, *, is_at_edge: bool, is_first: bool) -> s
 
 def _first(der: bytes) -> bytes:
     """Give the content of the first element."""
-    _, content = next(_elements(der))
-    return content
+    for _, content in _elements(der):
+        return content
+    raise ValueError("an element is empty that should not be")
 
 
 def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Split DER into its elements: tag and content (X.690 §8.1)."""
+    """Split DER into its elements: tag and content (X.690 §8.1). Raises ValueError."""
     while der:
-        tag, size_bytes, start = der[0], der[1], 2
+        tag, size_bytes, start = der[0], int.from_bytes(der[1:2], "big"), 2
         if size_bytes & 0x80:
             start = 2 + (size_bytes & 0x7F)
             size_bytes = int.from_bytes(der[2:start], "big")
+        if start + size_bytes > len(der):
+            raise ValueError("an element is cut short")
         yield tag, der[start : start + size_bytes]
         der = der[start + size_bytes :]

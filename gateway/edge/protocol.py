@@ -366,15 +366,17 @@ class ClientConnection(asyncio.Protocol):
         """Close in a way that lets the answer arrive."""
         self.flush()
         self._is_lingering = True
-        is_secured = not self._transport.can_write_eof()  # TLS cannot end one direction alone
         has_unread = not self._is_read or self._reader.is_holding
         self.deadline_s = self._clock() + _LINGER_S
-        if not has_unread or (is_secured and self._framing is Framing.CLOSE):
+        if not has_unread:
             self._transport.close()
             return
-        if not is_secured:
-            self._transport.write_eof()
         self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            # TLS cannot end one direction alone; closing it reads on until the client ends too.
+            self._transport.close()
 
     def _set_reading(self) -> None:
         """Read the client only while the Exchange wants more, and nothing waits behind it."""

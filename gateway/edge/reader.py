@@ -198,7 +198,7 @@ class RequestReader:
         """Go on in a head or in trailers that are not whole yet, if they are not too long."""
         self._head_bytes += len(piece)
         self._is_near_end = piece[-1] in _LINE_ENDS
-        if b"\n" not in self._line:
+        if b"\r\n" not in self._line:
             self._line += piece
         if self._head_bytes < self._max_head_bytes:
             return None

@@ -115,7 +115,11 @@ class Certificates:
     def _certificate(self, cert: Path, key: Path) -> _Certificate:
         context = _context(self._files)
         load_pair(context, cert, key)
-        return _Certificate(names_in(read_pem(cert).decode("latin-1")), context)
+        try:
+            names = names_in(read_pem(cert).decode("latin-1"))
+        except ValueError as error:  # somebody is writing it just now, or it is of an odd kind
+            raise PemError(cert, f"is no certificate that can be read: {error}") from error
+        return _Certificate(names, context)
 
     def _look(self) -> _Marks:
         """Look at all files without reading them; a symbolic link is followed."""

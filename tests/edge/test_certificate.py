@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import ssl
 import string
 from typing import Any
 
@@ -50,6 +52,28 @@ def test_a_certificate_without_names_is_for_none() -> None:
     own = trustme.CA().cert_pem.bytes().decode()
 
     assert () == names_in(own)
+
+
+WHOLE = ssl.PEM_cert_to_DER_cert(pem_for("leaf.example", "*.leaf.example"))
+
+
+@given(st.integers(0, len(WHOLE)), st.binary(max_size=6), st.booleans())
+def test_what_is_no_certificate_is_a_value_error_and_nothing_else(
+    at: int,
+    piece: bytes,
+    is_cut: bool,  # noqa: FBT001 -- drawn
+) -> None:
+    """Somebody may be writing the file while it is read."""
+    broken = WHOLE[:at] + piece + (b"" if is_cut else WHOLE[at + len(piece) :])
+
+    with contextlib.suppress(ValueError):
+        assert isinstance(names_in(ssl.DER_cert_to_PEM_cert(broken)), tuple)
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nMIIB", "junk"])
+def test_a_file_without_a_whole_certificate_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="substring not found"):
+        names_in(text)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def cut(raw: bytes, places: set[int]) -> list[bytes]:
 @given(STREAMS, CUTS)
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET", {46})
 @example(b"GET /" + b"x" * 70 + b"\x7f HTTP/1.1\r\n\r\n", {61})
+@example(b"GET /\nA: b\r\nC: " + b"d" * 140, {8})  # HTTP/0.9, found by fuzzing
 def test_any_cut_gives_the_same_requests_and_the_same_failure(raw: bytes, places: set[int]) -> None:
     for limits in (SMALL, ReaderLimits()):
         at_once = read(raw, limits=limits)

@@ -171,6 +171,20 @@ def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
     assert ["before.example"] == names_shown(certificates, authority, None)
 
 
+def test_a_certificate_of_an_odd_kind_is_refused_like_any_other(authority: Authority) -> None:
+    """OpenSSL takes files with this mark, but nothing says which names they are for."""
+    pair = authority.pair("before.example")
+    certificates = Certificates(files(pair))
+    odd = pair.cert.read_text(encoding="ascii").replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+    pair.cert.write_text(odd, encoding="ascii")
+
+    with capture_logs() as events:
+        certificates.refresh()
+
+    assert ["certificate_refused"] == [one["event"] for one in events]
+    assert ["before.example"] == names_shown(certificates, authority, None)
+
+
 def test_another_authority_for_clients_holds_from_the_next_handshake_on(
     authority: Authority, tmp_path: Path
 ) -> None:

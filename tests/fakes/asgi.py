@@ -139,6 +139,9 @@ async def calling(scope: dict[str, Any], *, expects: str = "return") -> AsyncIte
                 await face(scope, server.receive, server.send)
                 ended.append("return")
             except AnswerBrokenOffError:
+                task = asyncio.current_task()
+                assert task is not None
+                assert not task.cancelling(), "whoever called it would take it for cancelled"
                 ended.append("broken off")
             except asyncio.CancelledError:
                 ended.append("cancelled")

@@ -55,9 +55,10 @@ def over_tls(authority: Authority) -> dict[str, object]:
         ("GET /a%2Fb?c=d&e", "shop.example", "https://shop.example:{port}/a%2Fb?c=d&e"),
         ("POST /", "shop.example:8080", "https://shop.example:{port}/"),
         ("GET //evil.example/../x", "[::1]:80", "https://[::1]:{port}//evil.example/../x"),
+        ("GET /", "[2001:db8::1]", "https://[2001:db8::1]:{port}/"),
         ("DELETE http://other.example:80/x", "a.b", "https://other.example:{port}/x"),
     ],
-    ids=["path and query", "a port", "address and odd path", "absolute"],
+    ids=["path and query", "a port", "address and odd path", "address", "absolute"],
 )
 async def test_a_plain_request_is_sent_on_to_the_same_place_over_tls(
     serve: Serve, authority: Authority, line: str, host: str, place: str
