@@ -1,6 +1,7 @@
 """The edge: where clients come in.
 
 accept     Station 1: what both faces look at
+hops       OPTIONS and TRACE: which the gateway answers itself
 reader     requests out of bytes, strictly, for the fast face
 protocol   the fast face: a connection that drives exchanges directly
 face       what the connections of the fast face share
