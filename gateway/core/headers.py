@@ -12,7 +12,7 @@ import re
 from itertools import product
 from typing import Final
 
-from gateway.core.message import AnswerHead, Fields, Peer, Request
+from gateway.core.message import AnswerHead, Fields, Request
 
 _DROP, _CONNECTION, _OURS, _TE = 1, 2, 3, 4
 
@@ -167,16 +167,6 @@ def identity_lines(request: Request, received: dict[bytes, bytes]) -> bytes:
             )
         )
     return _trusted_identity_lines(request, received)
-
-
-def client_address(peer: Peer, forwarded_for: bytes) -> bytes:
-    """Tell the address nearest to the client that is believed: the peer's own, unless trusted.
-
-    Read from the right: the last element is the one that the trusted peer saw for itself.
-    """
-    if not peer.is_trusted or not forwarded_for:
-        return peer.address
-    return forwarded_for.rpartition(b",")[2].strip()
 
 
 def read_answer(status: int, reason: bytes, fields: Fields, *, to_head: bool) -> AnswerHead:

@@ -43,14 +43,6 @@ def normalize(path: bytes, *, merge_slashes: bool = True) -> bytes:
     return _normalize_suspect(path, merge_slashes=merge_slashes)
 
 
-def is_normal(path: bytes) -> bool:
-    """Tell whether a path is in normal form, so that a request can ever have it."""
-    try:
-        return normalize(path) == path
-    except PathError:
-        return False
-
-
 def _normalize_suspect(path: bytes, *, merge_slashes: bool) -> bytes:
     if not path.startswith(b"/"):
         raise PathError("the path does not start with a slash")

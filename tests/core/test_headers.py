@@ -6,7 +6,6 @@ import pytest
 
 from gateway.core.headers import (
     FramingError,
-    client_address,
     is_token,
     is_valid_host,
     parse_length,
@@ -229,21 +228,6 @@ def test_a_peer_without_an_address_adds_nothing_to_the_chain() -> None:
     got = sent([(b"X-Forwarded-For", b"198.51.100.7")], peer=SOCKET)
 
     assert [b"198.51.100.7"] == values(got, b"x-forwarded-for")
-
-
-@pytest.mark.parametrize(
-    ("peer", "chain", "address"),
-    [
-        (STRANGER, b"1.1.1.1", b"203.0.113.9"),
-        (BALANCER, b"", b"10.0.0.2"),
-        (BALANCER, b"198.51.100.7", b"198.51.100.7"),
-        (BALANCER, b"1.1.1.1, 198.51.100.7 ", b"198.51.100.7"),
-    ],
-)
-def test_the_client_is_the_last_one_that_is_believed(
-    peer: Peer, chain: bytes, address: bytes
-) -> None:
-    assert address == client_address(peer, chain)
 
 
 # --- Small grammars ------------------------------------------------------------------------------
