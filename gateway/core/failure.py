@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class Side(Enum):
@@ -52,14 +53,18 @@ class Failure(Enum):
     TLS_FAILED = "tls_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     SEND_FAILED = "send_failed"
+    UPLOAD_STALLED = "upload_stalled"
     BAD_RESPONSE = "bad_response"
     DISCONNECTED_EARLY = "disconnected_early"
     STALE_CONNECTION = "stale_connection"
     HEAD_TIMEOUT = "head_timeout"
+    CONTINUE_TIMEOUT = "continue_timeout"
     REQUEST_DEADLINE = "request_deadline"
+    CLIENT_DEADLINE = "client_deadline"
     RETRIABLE_STATUS = "retriable_status"
     UPSTREAM_BROKE_OFF = "upstream_broke_off"
     TUNNEL_IDLE = "tunnel_idle"
+    APP_FAILED = "app_failed"
     CLIENT_GONE = "client_gone"
     INTERNAL_ERROR = "internal_error"
 
@@ -180,6 +185,12 @@ VERDICTS: dict[Failure, Verdict] = {
         "Often a body limit of the instance, or a crash.",
         counts=True,
     ),
+    Failure.UPLOAD_STALLED: Verdict(
+        502, _N, _NEVER,
+        "The instance closed the connection while the client was late with its body",
+        "It waits for a body for a shorter time than the client took; it is not blamed, for any "
+        "client can be late.",
+    ),
     Failure.BAD_RESPONSE: Verdict(
         502, _U, _IF,
         "The instance answered with something that is not valid HTTP",
@@ -203,11 +214,22 @@ VERDICTS: dict[Failure, Verdict] = {
         "timeouts.response is the limit, counted from the last byte of the request.",
         counts=True,
     ),
+    Failure.CONTINUE_TIMEOUT: Verdict(
+        504, _N, _NEVER,
+        "The client waited for a 100 and the instance for the body",
+        "The instance does not know Expect, or it hangs; it is not blamed, for a client may wait "
+        "as long as it likes.",
+    ),
     Failure.REQUEST_DEADLINE: Verdict(
         504, _U, _NEVER,
         "The request took longer than it may take in all",
         "timeouts.request is the limit, over all attempts.",
         counts=True,
+    ),
+    Failure.CLIENT_DEADLINE: Verdict(
+        504, _N, _NEVER,
+        "The time that the client had for this request is over",
+        "It came in the route's deadline_header, from a trusted proxy; no instance is blamed.",
     ),
     Failure.RETRIABLE_STATUS: Verdict(
         None, _U, _IF,
@@ -227,6 +249,12 @@ VERDICTS: dict[Failure, Verdict] = {
         "After an upgrade, timeouts.idle is the limit for both directions; WebSocket pings keep a "
         "tunnel alive.",
     ),
+    Failure.APP_FAILED: Verdict(
+        500, _G, _NEVER,
+        "The app or the middleware of this route failed",
+        "It runs in the gateway's process: the event `app_failed` in the log has the traceback. "
+        "Inside an answer, the client's connection was cut so that it can tell.",
+    ),
     Failure.CLIENT_GONE: Verdict(
         None, _C, _NEVER,
         "The client left before its answer was complete",
@@ -238,5 +266,10 @@ VERDICTS: dict[Failure, Verdict] = {
         "A bug: the log has the traceback. Please report it.",
     ),
 }  # fmt: skip
+
+# After these an instance was not there: it may be back any moment, and who asks learns it at once.
+GONE: Final = frozenset(
+    one.value for one in (Failure.CONNECT_FAILED, Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY)
+)
 
 CLIENT_GONE_STATUS = 499

@@ -1,20 +1,21 @@
 """Which fields cross the gateway, which stop here, and which are ours.
 
 Hop-by-hop fields stop here in both directions (RFC 9110 §7.6.1), with those that Connection names.
-Fields by which instances learn who the client is are ours: what an untrusted peer sent under
-these names, or under names that some frameworks take for the same (`X_Forwarded_For`), is dropped.
+Fields by which instances learn who the client is are ours: see `gateway.core.identity`.
 All other fields keep their order, their case and their duplicates.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import product
+from collections.abc import Iterable, Mapping
+from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from gateway.core.message import AnswerHead, Fields, Request
+from gateway.core.identity import IDENTITY, IDENTITY_SPELLINGS
+from gateway.core.message import AnswerHead, Fields, Request, fields_of, lines_of
 
-_DROP, _CONNECTION, _OURS, _TE = 1, 2, 3, 4
+_STAYS, _OURS, _READ = 1, 2, 3
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -26,38 +27,21 @@ HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-IDENTITY: Final = (
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-prefix",
-    b"x-forwarded-client-cert",
-    b"x-real-ip",
-    b"x-request-id",
-    b"forwarded",
-)
-
-
-def _spellings(name: bytes) -> list[bytes]:
-    """List what CGI-like frameworks take for `name`: every hyphen may be an underscore."""
-    parts = name.split(b"-")
-    joints = product((b"-", b"_"), repeat=len(parts) - 1)
-    return [b"".join(a + b for a, b in zip(parts, (*joint, b""), strict=True)) for joint in joints]
-
-
-_IDENTITY_SPELLINGS: Final = frozenset(
-    spelling for name in IDENTITY for spelling in _spellings(name)
-)
 # A client must not be able to have these removed by naming them in Connection (CVE-2022-31813).
-_NOT_BY_CONNECTION: Final = frozenset({b"host", b"content-length", b"via", b"te", *IDENTITY})
+# By the last three the gateway goes itself, so the instance must know of them too.
+_NOT_BY_CONNECTION: Final = frozenset(
+    {b"host", b"content-length", b"via", b"te", *IDENTITY}
+    | {b"expect", b"max-forwards", b"idempotency-key"}
+)
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close", b""})
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18} *")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{0,5})?"
-)
+_PORT: Final = rb"(?::[0-9]{0,5})?"
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]++|%%[0-9A-Fa-f]{2})++%b" % _PORT)
+_BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)(?:%%25[A-Za-z0-9._~-]+)?\]%b" % _PORT)
+# Tells whether a Host field is a name, or an IPv4 address, with an optional port (RFC 9110 §7.2).
+is_plain_host: Final = _HOST.fullmatch
 # RFC 9110 §6.5.1: fields that steer framing, routing, authentication or caching make no sense
 # after the body, and are dangerous to whoever merges trailers into headers.
 _NOT_IN_TRAILERS: Final = frozenset(
@@ -82,18 +66,69 @@ _NOT_IN_TRAILERS: Final = frozenset(
         b"vary",
         b"www-authenticate",
         *HOP_BY_HOP,
-        *_IDENTITY_SPELLINGS,
+        *IDENTITY_SPELLINGS,
     }
 )
+
+
+def _pattern(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Make a pattern that splits lines at those of these names: name, value, and what is between.
+
+    Case is written out, and names with one first letter stand together: so the engine of `re` skips
+    most lines at their first letter, which IGNORECASE would keep it from.
+    """
+    by_letter: dict[bytes, list[bytes]] = {}
+    for name in sorted(names):
+        by_letter.setdefault(name[:1], []).append(_any_case(name[1:]))
+    letters = _any_case(b"".join(by_letter)).replace(b"][", b"")
+    branches = [_any_case(a) + b"(?:" + b"|".join(rest) + b")" for a, rest in by_letter.items()]
+    return re.compile(rb"\r\n(?=%b)(%b):[ \t]*([^\r]*)" % (letters, b"|".join(branches)))
+
+
+def _any_case(text: bytes) -> bytes:
+    return b"".join(
+        b"[%b%b]" % (char.upper(), char) if char.isalpha() else re.escape(char)
+        for char in (text[at : at + 1] for at in range(len(text)))
+    )
+
+
 _REQUEST_KINDS: Final[dict[bytes, int]] = {
-    **dict.fromkeys(HOP_BY_HOP, _DROP),
-    b"connection": _CONNECTION,
-    b"te": _TE,
-    b"host": _DROP,
-    b"content-length": _DROP,
-    **dict.fromkeys(_IDENTITY_SPELLINGS, _OURS),
+    **dict.fromkeys(HOP_BY_HOP, _READ),
+    b"host": _STAYS,
+    b"content-length": _STAYS,
+    b"expect": _STAYS,
+    **dict.fromkeys(IDENTITY_SPELLINGS, _OURS),
 }
-_ANSWER_SPECIAL: Final = HOP_BY_HOP | {b"content-length", b"date"}
+_REQUEST_SPECIAL: Final = _pattern(_REQUEST_KINDS)
+_ONE_SPECIAL: Final = 4  # parts: what is before it, its name, its value, what is behind it
+_SPELLINGS_OF_HOST: Final = frozenset({b"Host", b"host"})
+_HOST_LINE: Final = re.compile(rb"\r\n[Hh][Oo][Ss][Tt]:[^\r]*")
+_ANSWER_KINDS: Final[dict[bytes, int]] = {
+    **dict.fromkeys(HOP_BY_HOP, _READ),
+    b"date": _STAYS,
+    b"content-length": _STAYS,
+}
+_ANSWER_SPECIAL: Final = _pattern(_ANSWER_KINDS)
+# What most servers that speak of it say; it is taken out before anything else is looked at.
+_PLAIN_KEEP_ALIVE: Final = b"\r\nConnection: keep-alive"
+_PLAIN_KEEP_ALIVE_BYTES: Final = len(_PLAIN_KEEP_ALIVE)
+CONTENT_LENGTH: Final = frozenset({b"content-length"})
+_TWO_SPECIAL: Final = 7
+# Which part is the length, by the names of the two; part 0 never is one.
+_LENGTH_AT: Final = {
+    b"DateContent-Length": 5,
+    b"datecontent-length": 5,
+    b"Content-LengthDate": 2,
+    b"content-lengthdate": 2,
+}
+_LENGTH_BESIDE_HOST: Final = {
+    b"HostContent-Length": 5,
+    b"hostcontent-length": 5,
+    b"Content-LengthHost": 2,
+    b"content-lengthhost": 2,
+}
+_ZERO: Final = ord("0")
+_MOST_DIGITS: Final = 18
 _NO_CONTENT: Final = 204  # RFC 9110 §8.6: never with a length
 _BODILESS: Final = frozenset({_NO_CONTENT, 304})
 
@@ -102,122 +137,202 @@ class FramingError(ValueError):
     """A message whose end cannot be told for sure (RFC 9112 §6.3)."""
 
 
-def is_valid_host(host: bytes) -> bool:
-    """Tell whether a Host field is a host with an optional port (RFC 9110 §7.2)."""
-    return _HOST.fullmatch(host) is not None
-
-
 def is_token(text: bytes) -> bool:
     """Tell whether this may be a method or a field name (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
 
 
+def is_valid_host(text: bytes) -> bool:
+    """Tell whether this is a host with an optional port: a name, or an address in brackets too."""
+    if is_plain_host(text):
+        return True
+    bracketed = _BRACKETED.fullmatch(text)
+    return bracketed is not None and _is_ipv6(bracketed[1].decode())
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
 def parse_length(text: bytes) -> int:
-    """Read a Content-Length: digits and nothing else; raises FramingError (RFC 9110 §8.6)."""
-    if _DIGITS.fullmatch(text) is None:
+    """Read a Content-Length: digits and nothing else; raises FramingError (RFC 9110 §8.6).
+
+    Spaces behind it are no part of it (RFC 9112 §5.1), but the parser leaves them.
+    """
+    if _LENGTH.fullmatch(text) is None:
         raise FramingError("Content-Length is not a number")
     return int(text)
 
 
-def request_lines(request: Request, via: bytes) -> bytes:
-    """Write the fields that go to the instance, each line ended, without Host and framing.
+Special = dict[bytes, list[bytes]]
 
-    They are the same for every attempt, so they are written once for each request.
+
+# Splits lines at the fields that steer a request: what is between, name, value, and so on.
+split_request: Final = _REQUEST_SPECIAL.split
+
+
+def host_and_length(parts: list[bytes]) -> tuple[bytes, int] | None:
+    """Give Host and the body's length where nothing else steers a request; None for all others.
+
+    Most requests are like this. The length is a plain one; the host may be anything.
     """
-    lines: list[bytes] = []
+    if len(parts) == _ONE_SPECIAL:
+        return (parts[2], 0) if parts[1] in _SPELLINGS_OF_HOST else None
+    if len(parts) == _TWO_SPECIAL:
+        at = _LENGTH_BESIDE_HOST.get(parts[1] + parts[4], 0)
+        length = parts[at]
+        if length.isdigit() and length[0] != _ZERO and len(length) <= _MOST_DIGITS:
+            return parts[_TWO_SPECIAL - at], int(length)
+    return None
+
+
+def read_request(request: Request, parts: list[bytes]) -> Special:
+    """Find the fields that steer a request, by name in lower case; all others cross as they are.
+
+    `parts` are its lines as `split_request` splits them. What crosses is `request.crossing` then,
+    and what the peer says of who asked is `request.received`.
+    """
+    found: Special = {}
     received: dict[bytes, bytes] = {}
-    named: frozenset[bytes] = frozenset()
-    for name, value in request.fields:
-        lower = name.lower()
-        kind = _REQUEST_KINDS.get(lower)
-        if kind is None:
-            lines.append(b"%b: %b\r\n" % (name, value))
-        elif kind == _CONNECTION:
-            if value not in _PLAIN_CONNECTION:
-                named |= connection_names(value)
-        elif kind == _OURS:
-            earlier = received.get(lower)
-            received[lower] = value if earlier is None else b"%b, %b" % (earlier, value)
-        elif kind == _TE and _asks_for_trailers(value):
-            lines.append(b"TE: trailers\r\nConnection: TE\r\n")
+    is_cut = False
+    for at in range(1, len(parts), 3):
+        name = parts[at].lower()
+        value = parts[at + 1].rstrip(b" ")
+        kind = _REQUEST_KINDS[name]
+        if kind == _OURS:
+            earlier = received.get(name)
+            received[name] = value if earlier is None else b"%b, %b" % (earlier, value)
+        else:
+            found.setdefault(name, []).append(value)
+        if kind != _STAYS or _is_padded(name, parts[at + 1]):
+            is_cut = True
+    if is_cut:
+        request.crossing = _cut(parts, _REQUEST_KINDS)
+        request.received = received
+        if b"connection" in found:
+            _leave_out_named(request, found[b"connection"])
+        if any(map(_asks_for_trailers, found.get(b"te", ()))):
+            request.crossing += b"\r\nTE: trailers\r\nConnection: TE"
+    return found
+
+
+def _cut(parts: list[bytes], kinds: Mapping[bytes, int]) -> bytes:
+    """Join lines again that were split at special ones, but for those that do not stay."""
+    kept = [parts[0]]
+    for at in range(1, len(parts), 3):
+        name = parts[at].lower()
+        if kinds[name] == _STAYS:
+            value = parts[at + 1].rstrip(b" ")
+            if name == b"content-length":
+                value = value.lstrip(b"0") or b"0"
+            kept.append(b"\r\n%b: %b" % (parts[at], value))
+        kept.append(parts[at + 2])
+    return b"".join(kept)
+
+
+def _is_padded(name: bytes, value: bytes) -> bool:
+    """Tell whether a value has spaces behind it, or is a length that may look octal."""
+    return value.endswith(b" ") or (
+        value.startswith(b"0") and name == b"content-length" and value != b"0"
+    )
+
+
+def _leave_out_named(request: Request, connection: list[bytes]) -> None:
+    """Leave out the fields that Connection names: they are for this hop (RFC 9110 §7.6.1)."""
+    named = frozenset[bytes]().union(
+        *(connection_names(value) for value in connection if value not in _PLAIN_CONNECTION)
+    )
     if named:
-        lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
-    lines.append(identity_lines(request, received))
-    lines.append(via)
-    return b"".join(lines)
+        request.crossing = without(request.crossing, named)
 
 
-def identity_lines(request: Request, received: dict[bytes, bytes]) -> bytes:
-    """Write the fields that tell an instance who asked for what, by which way.
-
-    `received` are the fields of these names as the peer sent them; they count only if the peer is
-    trusted, and then what it saw itself is appended to them, never put in their place.
-    """
-    peer = request.peer
-    if not peer.is_trusted or not received:
-        return (
-            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n"
-            b"X-Request-Id: %b\r\n%b"
-            % (
-                peer.address,
-                peer.scheme,
-                request.host,
-                request.request_id,
-                peer.certificate and _certificate_line(peer.certificate),
-            )
-        )
-    return _trusted_identity_lines(request, received)
+def with_host(lines: bytes, host: bytes) -> bytes:
+    """Let Host say this: in place of what it says, or first of all if there is none."""
+    if (found := _HOST_LINE.search(lines)) is None:
+        return b"\r\nHost: %b%b" % (host, lines)
+    return lines[: found.start()] + b"\r\nHost: " + host + lines[found.end() :]
 
 
-def read_answer(status: int, reason: bytes, fields: Fields, *, to_head: bool) -> AnswerHead:
+def without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """Leave out the lines of these names, which are in lower case."""
+    return lines_of([field for field in fields_of(lines) if field[0].lower() not in names])
+
+
+def read_answer(status: int, reason: bytes, lines: bytes, method: bytes) -> AnswerHead:
     """Take an answer's head apart: what crosses, how long the body is, whether the line stays.
 
-    `fields` are as received, `to_head` says that the request was a HEAD. Raises FramingError where
-    the end of the answer cannot be told for sure.
+    `lines` are as received, `method` is that of the request. Raises FramingError where the end of
+    the answer cannot be told for sure.
     """
-    kept: Fields = []
-    special: Fields = []
-    for field in fields:
-        lower = field[0].lower()
-        if lower in _ANSWER_SPECIAL:
-            special.append((lower, field[1]))
-            if lower != b"date":
-                continue
-        kept.append(field)
-    head = AnswerHead(status, reason, kept)
-    is_chunked = _read_special(head, special)
-    if to_head or status in _BODILESS:
-        head.has_body = False
-        if status == _NO_CONTENT:
-            head.length = None
-    elif head.length is None and not is_chunked:
+    if lines[-_PLAIN_KEEP_ALIVE_BYTES:] == _PLAIN_KEEP_ALIVE:
+        lines = lines[:-_PLAIN_KEEP_ALIVE_BYTES]
+    elif _PLAIN_KEEP_ALIVE in lines:
+        lines = lines.replace(_PLAIN_KEEP_ALIVE + b"\r\n", b"\r\n", 1)
+    head = AnswerHead(status, reason, lines)
+    parts = _ANSWER_SPECIAL.split(lines)
+    is_bodiless = method == b"HEAD" or status in _BODILESS
+    if len(parts) == _TWO_SPECIAL and not is_bodiless:
+        length = parts[_LENGTH_AT.get(parts[1] + parts[4], 0)]
+        # Most answers have a date and a length, no more.
+        if length.isdigit() and length[0] != _ZERO and len(length) <= _MOST_DIGITS:
+            head.length, head.has_date = int(length), True
+            return head
+    _read_special(head, parts)
+    if is_bodiless:
+        _leave_without_body(head)
+    elif head.length is None and not head.is_chunked:
         head.keeps_alive = False
         head.ends_with_connection = True
     return head
 
 
-def _read_special(head: AnswerHead, special: Fields) -> bool:
-    """Do what an answer's special fields (names in lower case) say; True if it is chunked."""
+def _leave_without_body(head: AnswerHead) -> None:
+    head.has_body = False
+    if head.status == _NO_CONTENT:
+        if head.length or head.is_chunked:
+            head.keeps_alive = False  # who says so may also send it
+        if head.length is not None:
+            head.length = None
+            head.lines = without(head.lines, CONTENT_LENGTH)
+
+
+def _read_special(head: AnswerHead, parts: list[bytes]) -> None:
+    """Do what an answer's special fields say; `parts` are its lines, split at them."""
     lengths: list[bytes] = []
-    codings: list[bytes] = []
-    named: frozenset[bytes] = frozenset()
-    for lower, value in special:
-        if lower == b"content-length":
-            lengths.append(value)
-        elif lower == b"date":
+    hop: Special = {}
+    is_padded = False
+    for at in range(1, len(parts), 3):
+        name = parts[at].lower()
+        if name == b"date":
             head.has_date = True
-        elif lower == b"transfer-encoding":
-            codings.append(value.strip(b" \t").lower())
-        elif lower == b"connection":
-            named |= connection_names(value)
-        elif lower == b"keep-alive" and (said := _KEEP_ALIVE_TIMEOUT.search(value)):
+        elif name == b"content-length":
+            lengths.append(parts[at + 1].rstrip(b" "))
+            is_padded = _is_padded(name, parts[at + 1])
+        else:
+            hop.setdefault(name, []).append(parts[at + 1].rstrip(b" \t"))
+    codings: list[bytes] = []
+    if hop or is_padded:
+        head.lines = _cut(parts, _ANSWER_KINDS)
+        codings = [value.lower() for value in hop.get(b"transfer-encoding", ())]
+        _read_hop(head, hop)
+        head.is_chunked = bool(codings)
+    head.length = _one_length(lengths, codings)
+
+
+def _read_hop(head: AnswerHead, hop: Special) -> None:
+    """Do what the fields say that are for this hop alone."""
+    for value in hop.get(b"keep-alive", ()):
+        if said := _KEEP_ALIVE_TIMEOUT.search(value):
             head.idle_timeout_s = float(said[1])
+    named = frozenset[bytes]().union(*map(connection_names, hop.get(b"connection", ())))
     if named:
         head.keeps_alive = b"close" not in named
         head.has_date = head.has_date and b"date" not in named
-        head.fields = [kept for kept in head.fields if kept[0].lower() not in named]
-    head.length = _one_length(lengths, codings)
-    return bool(codings)
+        head.lines = without(head.lines, named)
 
 
 def _one_length(lengths: list[bytes], codings: list[bytes]) -> int | None:
@@ -247,32 +362,6 @@ def interim_fields(fields: Fields) -> Fields:
 def trailer_fields(fields: Fields) -> Fields:
     """Keep the trailer fields that may cross (RFC 9110 §6.5.1)."""
     return [field for field in fields if field[0].lower() not in _NOT_IN_TRAILERS]
-
-
-def _trusted_identity_lines(request: Request, received: dict[bytes, bytes]) -> bytes:
-    peer = request.peer
-    chain = received.get(b"x-forwarded-for")
-    # An empty element for a peer without an address would hide the client behind it.
-    forwarded_for = b", ".join([part for part in (chain, peer.address) if part])
-    lines = [
-        b"X-Forwarded-For: %b\r\n" % forwarded_for,
-        b"X-Forwarded-Proto: %b\r\n" % received.get(b"x-forwarded-proto", peer.scheme),
-        b"X-Forwarded-Host: %b\r\n" % received.get(b"x-forwarded-host", request.host),
-        b"X-Request-Id: %b\r\n" % request.request_id,
-    ]
-    for name in (b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip", b"forwarded"):
-        value = received.get(name)
-        if value is not None:
-            lines.append(b"%b: %b\r\n" % (name, value))
-    # Like addresses, certificates are listed in the order of the hops that saw them.
-    certificates = (received.get(b"x-forwarded-client-cert"), peer.certificate)
-    if seen := [one for one in certificates if one]:
-        lines.append(_certificate_line(b", ".join(seen)))
-    return b"".join(lines)
-
-
-def _certificate_line(certificates: bytes) -> bytes:
-    return b"X-Forwarded-Client-Cert: %b\r\n" % certificates
 
 
 def _asks_for_trailers(te: bytes) -> bool:

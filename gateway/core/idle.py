@@ -13,6 +13,8 @@ UNKNOWN_S: Final = 60.0
 SHORTEST_S: Final = 1.0
 _FORGET_AFTER_S: Final = 600.0
 _MARGIN: Final = 0.8
+# Whatever an instance says or was seen to do, a connection may be idle for so long.
+ALWAYS_USABLE_S: Final = SHORTEST_S * _MARGIN
 
 
 class IdleLimit:

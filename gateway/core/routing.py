@@ -13,13 +13,16 @@ where nothing takes it, and something would with another method, the answer is 4
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import enum
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
-from gateway.core.policy import RetryPolicy, Timeouts
+from gateway.core.policy import ConcurrencyPolicy, PriorityClass, RetryPolicy, Timeouts
 
 T = TypeVar("T")
+_Candidates = tuple[tuple[frozenset[bytes] | None, T], ...]
 
 WEBSOCKET = frozenset({b"websocket"})
 
@@ -41,31 +44,46 @@ class RouteMatch:
     hosts: tuple[str, ...] = ()
     methods: frozenset[bytes] | None = None
 
+    @property
+    def precision(self) -> tuple[int, bool]:
+        """How much of a path it names: larger for a route that the other one contains."""
+        return len(self.path.rstrip(b"/")), not self.is_prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Middleware:
+    """One ASGI middleware of a route, by the name that it is imported by, and its options."""
+
+    use: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One entry of routes.yaml: what it matches, what is done on the way, where it goes.
 
+    It goes to a `service`, or to an `app` of this process, named as in `package.module:attribute`;
+    the other of the two is empty. `middleware` stands around either, the outermost first.
     `max_body_bytes` bounds the request's body, None does not. `upgrade` names the protocols, in
-    lower case, that a client may switch to on this route (RFC 9110 §7.8).
+    lower case, that a client may switch to on this route (RFC 9110 §7.8). `deadline_header` is the
+    field, in lower case, that says how much time is left, empty for none.
     """
 
     id: str
     match: RouteMatch
-    service: str
+    service: str = ""
+    app: str = ""
+    middleware: tuple[Middleware, ...] = ()
     strip_prefix: bool = False
     add_prefix: bytes = b""
     preserve_host: bool = True
     max_body_bytes: int | None = None
     upgrade: frozenset[bytes] = WEBSOCKET
+    deadline_header: bytes = b""
+    priority_class: PriorityClass = PriorityClass.NORMAL
+    limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-
-    def rewrite(self, path: bytes) -> bytes:
-        """Make the path that the instance is asked for out of the one that matched."""
-        if self.strip_prefix:
-            path = path[len(self.match.path.rstrip(b"/")) :] or b"/"
-        return self.add_prefix + path
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +105,41 @@ class RouteConflictError(ValueError):
         super().__init__(f"route {second.id!r} takes the same requests as route {first.id!r}")
 
 
-class _Segment(Generic[T]):
-    """One segment of the trie, with the routes that end here, those that name methods first."""
+class _ByMethod(enum.Enum):
+    """What stands for routes of which the method decides."""
 
-    __slots__ = ("children", "exact", "prefix")
+    MARK = 0
+
+
+_BY_METHOD: Final = _ByMethod.MARK
+
+
+class _Segment(Generic[T]):
+    """One segment of the trie, with the routes that end here, those that name methods first.
+
+    `children` is None where there are none. `exact_taker` and `prefix_taker` are what the first of
+    each matches whatever the method is. Of ten thousand routes hardly any is in the processor's
+    caches, so each object less that is looked at counts.
+    """
+
+    __slots__ = ("children", "exact", "exact_taker", "prefix", "prefix_taker")
 
     def __init__(self) -> None:
-        self.children: dict[bytes, _Segment[T]] = {}
-        self.exact: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
-        self.prefix: tuple[tuple[frozenset[bytes] | None, T], ...] = ()
+        self.children: dict[bytes, _Segment[T]] | None = None
+        self.exact: _Candidates[T] = ()
+        self.prefix: _Candidates[T] = ()
+        self.exact_taker: T | _ByMethod | None = None
+        self.prefix_taker: T | _ByMethod | None = None
 
 
 class RouteTable(Generic[T]):
     """All routes, compiled once; each is matched to the target that was given with it.
 
+    `most_segments` is how many segments the longest path of a route has.
     Raises RouteConflictError at construction when two routes take exactly the same requests.
     """
 
-    __slots__ = ("_any_host", "_exact_hosts", "_has_hosts", "_wildcards")
+    __slots__ = ("_any_host", "_exact_hosts", "_has_hosts", "_wildcards", "most_segments")
 
     def __init__(self, entries: Iterable[tuple[Route, T]]) -> None:
         listed = list(entries)
@@ -116,6 +151,7 @@ class RouteTable(Generic[T]):
         for route, target in listed:
             for root in self._roots_of(route.match):
                 _insert(root, route.match, target)
+        self.most_segments = max((one.match.path.count(b"/") for one, _ in listed), default=0)
         self._has_hosts = bool(self._exact_hosts or self._wildcards)
 
     def match(self, host: bytes, path: bytes, method: bytes) -> T | NoMatch:
@@ -123,10 +159,27 @@ class RouteTable(Generic[T]):
 
         `host` is the Host field as received (port and case are ignored), `path` is in normal form.
         """
-        segments = path.split(b"/")[1:]
-        if not self._has_hosts:
-            return _find((self._any_host,), segments, method)
-        return _find(self._roots_for(host), segments, method)
+        segments = path.split(b"/")
+        del segments[0]
+        if self._has_hosts:
+            return _find(self._roots_for(host), segments, method)
+        # Nearly always the most specific route takes all methods, and no other is looked at.
+        here = self._any_host
+        taker = here.prefix_taker
+        for segment in segments:
+            children = here.children
+            child = None if children is None else children.get(segment)
+            if child is None:
+                break
+            here = child
+            if here.prefix_taker is not None:
+                taker = here.prefix_taker
+        else:
+            if here.exact_taker is not None:
+                taker = here.exact_taker
+        if taker is not None and taker is not _BY_METHOD:
+            return taker
+        return _find((self._any_host,), segments, method)
 
     def _roots_of(self, match: RouteMatch) -> Iterator[_Segment[T]]:
         if not match.hosts:
@@ -184,15 +237,18 @@ def _insert(root: _Segment[T], match: RouteMatch, target: T) -> None:
     here = root
     path = match.path.rstrip(b"/") if match.is_prefix else match.path
     for segment in path.split(b"/")[1:]:
+        if here.children is None:
+            here.children = {}
         here = here.children.setdefault(segment, _Segment())
     entry = (match.methods, target)
     kind = here.prefix if match.is_prefix else here.exact
     # Those that name methods come first; among them the order cannot matter: they do not overlap.
     ordered = (entry, *kind) if match.methods is not None else (*kind, entry)
+    taker = target if ordered[0][0] is None else _BY_METHOD
     if match.is_prefix:
-        here.prefix = ordered
+        here.prefix, here.prefix_taker = ordered, taker
     else:
-        here.exact = ordered
+        here.exact, here.exact_taker = ordered, taker
 
 
 def _find(roots: Iterable[_Segment[T]], segments: list[bytes], method: bytes) -> T | NoMatch:
@@ -206,14 +262,12 @@ def _find(roots: Iterable[_Segment[T]], segments: list[bytes], method: bytes) ->
     return NoMatch(frozenset().union(*refused)) if refused else NO_ROUTE
 
 
-def _most_specific_first(
-    root: _Segment[T], segments: list[bytes]
-) -> list[tuple[tuple[frozenset[bytes] | None, T], ...]]:
+def _most_specific_first(root: _Segment[T], segments: list[bytes]) -> list[_Candidates[T]]:
     here = root
     found = [root.prefix] if root.prefix else []
     for segment in segments:
-        child = here.children.get(segment)
-        if child is None:
+        child = here.children and here.children.get(segment)
+        if not child:
             break
         here = child
         if here.prefix:

@@ -228,34 +228,6 @@ def test_a_host_that_a_route_names_twice_is_no_conflict() -> None:
     assert conflicts([route("/a", hosts="a.test a.test")]) == []
 
 
-@pytest.mark.parametrize(
-    ("prefix", "added", "path", "expected"),
-    [
-        ("/api", b"", b"/api/users", b"/users"),
-        ("/api", b"", b"/api", b"/"),
-        ("/api", b"", b"/api/", b"/"),
-        ("/api", b"/v1", b"/api/users", b"/v1/users"),
-        ("/", b"", b"/users", b"/users"),
-        ("/api/", b"", b"/api/users", b"/users"),
-        ("/a%2Fb", b"", b"/a%2Fb/%2F", b"/%2F"),
-    ],
-)
-def test_a_prefix_is_cut_off_by_whole_segments(
-    prefix: str, added: bytes, path: bytes, expected: bytes
-) -> None:
-    match = RouteMatch(path=prefix.encode())
-    cutting = Route(id="r", match=match, service="s", strip_prefix=True, add_prefix=added)
-
-    assert expected == cutting.rewrite(path)
-
-
-def test_without_cutting_the_path_stays_and_a_prefix_is_put_in_front() -> None:
-    match = RouteMatch(path=b"/api")
-
-    assert Route(id="r", match=match, service="s").rewrite(b"/api/x") == b"/api/x"
-    assert Route(id="r", match=match, service="s", add_prefix=b"/v1").rewrite(b"/api") == b"/v1/api"
-
-
 def steps_of(action: Callable[[], object]) -> int:
     """Count the calls, of Python and of C, that an action makes: the same on every machine."""
     count = 0

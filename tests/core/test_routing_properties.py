@@ -134,17 +134,3 @@ def test_405_only_where_another_method_would_have_been_taken(
     if isinstance(answer, NoMatch):
         others = [method for method in METHODS if isinstance(found.match(host, path, method), str)]
         assert answer.allow == frozenset(others)
-
-
-@given(tables, requests)
-def test_what_is_sent_on_is_a_path_again(routes: list[Route], request: Request) -> None:
-    found = compiled(routes).match(*request)
-    by_id = {route.id: route for route in routes}
-
-    if isinstance(found, str):
-        match = by_id[found].match
-        cutting = Route(id="", match=match, service="", strip_prefix=True, add_prefix=b"/v1")
-        rest = cutting.rewrite(request[1]).removeprefix(b"/v1")
-        whole = match.path.rstrip(b"/") + rest
-        assert rest.startswith(b"/")
-        assert request[1] in {whole, whole.removesuffix(b"/")}
