@@ -8,9 +8,15 @@
                └────────────────────────────────────────────────────────────────────┘
                                          the trial succeeded
 
-Half-open lets exactly one trial out at a time. A Permit is reported back exactly once: succeeded,
-failed, or released when nobody is to blame. Each change of state starts a new epoch, and a Permit
-of an older epoch is ignored: what was sent before an outage says nothing about the instance after.
+Half-open lets exactly one trial out at a time; only where all of a service are shut another one
+may follow a second later, for a trial may be an upload that takes its time. A Permit is reported
+back exactly once: succeeded, slowed, failed, or released when nobody is to blame. Each change of
+state starts a new epoch, and a Permit of an older epoch is ignored: what was sent before an outage
+says nothing about the instance after.
+
+A Breaker opens only if its Company lets it (`gateway.core.breakers`): the Breakers of one service
+must not shut out more than a part of it while that part could serve. One that had enough and may
+not open is *withheld*: it stays closed, and says so until its next success.
 
 There is no timer: open turns into half-open when somebody asks.
 """
@@ -18,12 +24,18 @@ There is no timer: open turns into half-open when somebody asks.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NewType
+from typing import Final, NewType, Protocol
 
+from gateway.core.failure import GONE
 from gateway.core.policy import BreakerPolicy
 
 Permit = NewType("Permit", int)
 
+SLOW_ANSWERS: Final = "slow_answers"
+RETRY_AFTER: Final = "retry_after"
+TRIAL_EVERY_S: Final = 1.0
+_NEVER: Final = float("-inf")
+_BACK_AFTER_S: Final = 0.25
 _LONGEST_DOUBLING = 30
 
 
@@ -35,43 +47,125 @@ class BreakerState(Enum):
     HALF_OPEN = "half_open"
 
 
+class Company(Protocol):
+    """The Breakers of one service together, as one of them sees it."""
+
+    @property
+    def holds_trials(self) -> bool:
+        """Whether no Breaker gives trials by itself, because the service as a whole does."""
+        ...
+
+    def may_open(self, breaker: Breaker, *, was_reached: bool) -> bool:
+        """Decide whether this one may open; `was_reached` is False if it took no connection."""
+        ...
+
+    def may_rest(self, breaker: Breaker) -> bool:
+        """Decide whether this one can be spared for a while."""
+        ...
+
+    def changed(self, now_s: float) -> None:
+        """Hear that one of them opened or closed."""
+        ...
+
+
+class _Alone:
+    """The Company of a Breaker that has none."""
+
+    holds_trials = False
+
+    def may_open(self, breaker: Breaker, *, was_reached: bool) -> bool:
+        del breaker, was_reached
+        return True
+
+    def may_rest(self, breaker: Breaker) -> bool:
+        del breaker
+        return False
+
+    def changed(self, now_s: float) -> None:
+        del now_s
+
+
+ALONE: Final = _Alone()
+
+
+class _Window:
+    """Counts what goes wrong within a stretch of time; it begins with what went wrong.
+
+    So a success costs nothing but a count that somebody else keeps.
+    """
+
+    __slots__ = ("_ended_before", "_from_s", "_wrong_before")
+
+    def __init__(self) -> None:
+        self._from_s = _NEVER
+        self._ended_before = 0
+        self._wrong_before = 0
+
+    def is_full(self, policy: BreakerPolicy, now_s: float, counts: tuple[int, int, float]) -> bool:
+        """Take note of one that went wrong; `counts` are all, all that went wrong, and the share.
+
+        True if at least `min_requests` ended within the window, and the share of them went wrong.
+        """
+        all_ended, all_wrong, share = counts
+        if now_s - self._from_s > policy.window_s:
+            self._from_s = now_s
+            self._ended_before = all_ended - 1
+            self._wrong_before = all_wrong - 1
+        ended, wrong = all_ended - self._ended_before, all_wrong - self._wrong_before
+        return ended >= policy.min_requests and wrong >= share * ended
+
+
 class Breaker:
-    """The Breaker of one instance. All times are monotonic seconds."""
+    """The Breaker of one instance. All times are monotonic seconds.
+
+    `changed_at_s` is when it last opened or closed, None if it never did; `last_failure` why, or
+    the last failure that it heard of. `tried_at_s` is when it last let a trial out; `has_trial_out`
+    says that one is under way.
+    """
 
     __slots__ = (
+        "_company",
         "_consecutive",
         "_ended",
         "_epoch",
         "_failed",
+        "_failures",
+        "_is_withheld",
         "_open_until_s",
         "_opened_times",
         "_policy",
-        "_trial_out",
-        "_window_ended",
-        "_window_failed",
-        "_window_from_s",
+        "_slow",
+        "_slowness",
         "changed_at_s",
+        "has_trial_out",
+        "is_resting",
         "last_failure",
+        "tried_at_s",
     )
 
-    def __init__(self, policy: BreakerPolicy) -> None:
+    def __init__(self, policy: BreakerPolicy, company: Company = ALONE) -> None:
         self._policy = policy
-        self._epoch = 0
+        self._company = company
+        self._epoch = Permit(0)
         self._open_until_s: float | None = None
         self._opened_times = 0
-        self._trial_out = False
+        self.has_trial_out = False
+        self._is_withheld = False
         self._consecutive = 0
         self._ended = 0
         self._failed = 0
-        self._window_from_s = float("-inf")
-        self._window_ended = 0
-        self._window_failed = 0
+        self._slow = 0
+        self._failures = _Window()
+        self._slowness = _Window()
+        self.is_resting = False
         self.changed_at_s: float | None = None
         self.last_failure: str | None = None
+        self.tried_at_s = _NEVER
 
     def __repr__(self) -> str:
         state = "closed" if self._open_until_s is None else f"open until {self._open_until_s:.1f}"
-        return f"<Breaker {state}, {self._consecutive} in a row, epoch {self._epoch}>"
+        withheld = ", withheld" if self.is_withheld else ""
+        return f"<Breaker {state}{withheld}, {self._consecutive} in a row, epoch {self._epoch}>"
 
     def state(self, now_s: float) -> BreakerState:
         """Tell the state as it is now; asking changes nothing."""
@@ -79,25 +173,68 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now_s < self._open_until_s else BreakerState.HALF_OPEN
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether the instance gets no more than trials: open, or half-open."""
+        return self._open_until_s is not None
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether it had enough, and stays closed only because too many others are shut out."""
+        return self._is_withheld and self._consecutive > 0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is shut because nobody was there: whoever restarts is back before long."""
+        return self._open_until_s is not None and self.last_failure in GONE
+
+    def may_be_back(self, now_s: float) -> bool:
+        """Tell whether one that was gone is worth a trial ahead of its time."""
+        if not self.is_gone or self.has_trial_out or self.changed_at_s is None:
+            return False
+        return now_s - max(self.changed_at_s, self.tried_at_s) >= _BACK_AFTER_S
+
+    @property
+    def failures_in_a_row(self) -> int:
+        """How many failures there were since the last success or change."""
+        return self._consecutive
+
     def adopt(self, policy: BreakerPolicy) -> None:
         """Follow another policy from now on; the state stays."""
         self._policy = policy
 
     def would_admit(self, now_s: float) -> bool:
         """Tell whether admit() would give a Permit now."""
-        return self._open_until_s is None or (now_s >= self._open_until_s and not self._trial_out)
+        return self._open_until_s is None or self._gives_trial(now_s)
 
     def admit(self, now_s: float) -> Permit | None:
         """Give a Permit for one attempt, or None when the instance is to be left alone."""
         if self._open_until_s is not None:
-            if now_s < self._open_until_s or self._trial_out:
+            if not self._gives_trial(now_s):
                 return None
-            self._trial_out = True
-        return Permit(self._epoch)
+            self.has_trial_out = True
+            self.tried_at_s = now_s
+        return self._epoch
+
+    def admit_trial(self, now_s: float) -> Permit | None:
+        """Give a Permit for a trial ahead of its time; None if it is closed, or had one just now.
+
+        One that is out for longer than a second does not keep the next one from finding out.
+        """
+        has_new_one_out = self.has_trial_out and now_s - self.tried_at_s < TRIAL_EVERY_S
+        if self._open_until_s is None or has_new_one_out:
+            return None
+        self.has_trial_out = True
+        self.tried_at_s = now_s
+        return self._epoch
+
+    def admit_anyway(self) -> Permit:
+        """Give a Permit whatever the state; what comes of it counts as a trial does."""
+        return self._epoch
 
     def is_trial(self, permit: Permit) -> bool:
         """Tell whether this Permit is the trial that a half-open Breaker waits for."""
-        return self._trial_out and permit == self._epoch
+        return self.has_trial_out and permit == self._epoch
 
     def retry_at_s(self, now_s: float) -> float:
         """Tell when the next attempt may be possible; `now_s` itself if it is already."""
@@ -106,7 +243,7 @@ class Breaker:
     def released(self, permit: Permit) -> None:
         """Take a Permit back that says nothing about the instance."""
         if permit == self._epoch:
-            self._trial_out = False
+            self.has_trial_out = False
 
     def succeeded(self, permit: Permit, now_s: float) -> bool:
         """Count a success; True if this closed the Breaker."""
@@ -116,50 +253,109 @@ class Breaker:
         self._consecutive = 0
         if self._open_until_s is None:
             return False
-        self._change(now_s, open_until_s=None)
         self._opened_times = 0
+        self._change(now_s, open_until_s=None)
         return True
 
-    def failed(self, permit: Permit, now_s: float, *, why: str, chance: float) -> bool:
-        """Count a failure; True if this opened the Breaker (again).
+    def slowed(self, permit: Permit, now_s: float, *, chance: float) -> bool:
+        """Count an answer that took longer than `slow_after_s`; True if this opened the Breaker.
 
-        `chance` in [0, 1) spreads the time to the trial, so that gateways which saw the same
-        outage do not come back at the same moment.
+        It ends a row of failures, but a trial that is as slow has not succeeded.
         """
         if permit != self._epoch:
             return False
         self._ended += 1
+        self._slow += 1
+        self._consecutive = 0
+        if self._open_until_s is None:
+            counts = (self._ended, self._slow, self._policy.slow_ratio)
+            if not self._slowness.is_full(self._policy, now_s, counts):
+                return False
+            if not self._company.may_open(self, was_reached=True):
+                return False
+        self.last_failure = SLOW_ANSWERS
+        return self._open_again(now_s, chance)
+
+    def failed(
+        self, permit: Permit, now_s: float, *, why: str, chance: float, was_reached: bool = True
+    ) -> bool:
+        """Count a failure; True if this opened the Breaker (again).
+
+        `chance` in [0, 1) spreads the time to the trial, so that gateways which saw the same
+        outage do not come back at the same moment. `was_reached` is False if the instance did not
+        even take a connection.
+        """
+        if permit != self._epoch:
+            return False
+        if self._consecutive == 0:
+            self._is_withheld = False
+        self._ended += 1
         self._failed += 1
         self._consecutive += 1
         self.last_failure = why
-        if self._open_until_s is None and not self._has_had_enough(now_s):
+        if self._open_until_s is None:
+            if not self._has_had_enough(now_s):
+                return False
+            if not self._company.may_open(self, was_reached=was_reached):
+                self._is_withheld = True
+                return False
+        return self._open_again(now_s, chance)
+
+    def rest(self, now_s: float, *, for_s: float) -> bool:
+        """Leave the instance alone because it asked for that; True if it can be spared.
+
+        It is no failure: a later opening takes as long as if there had been no rest.
+        """
+        if self._open_until_s is not None or not self._company.may_rest(self):
             return False
-        self._change(now_s, open_until_s=now_s + self._open_for_s(chance))
-        self._opened_times += 1
+        self.last_failure = RETRY_AFTER
+        self._change(now_s, open_until_s=now_s + for_s, is_resting=True)
         return True
+
+    def wake(self, now_s: float) -> None:
+        """Close again, for nobody else is left; only for one that rests."""
+        assert self.is_resting, "it did not ask to be left alone"
+        self._change(now_s, open_until_s=None)
+
+    def hurry(self, now_s: float) -> None:
+        """Let the next trial out at once: what shut all of them out is over."""
+        if self._open_until_s is not None:
+            self._open_until_s = min(self._open_until_s, now_s)
+            self._opened_times = 0
+
+    def _gives_trial(self, now_s: float) -> bool:
+        assert self._open_until_s is not None
+        is_early = now_s < self._open_until_s
+        return not (is_early or self.has_trial_out or self._company.holds_trials)
 
     def _has_had_enough(self, now_s: float) -> bool:
         policy = self._policy
-        if self._consecutive >= policy.consecutive_failures:
-            return True
-        # A window begins with a failure, so that a success costs nothing but a count.
-        if now_s - self._window_from_s > policy.window_s:
-            self._window_from_s = now_s
-            self._window_ended = self._ended - 1
-            self._window_failed = self._failed - 1
-        ended = self._ended - self._window_ended
-        failed = self._failed - self._window_failed
-        return ended >= policy.min_requests and failed >= policy.failure_ratio * ended
+        counts = (self._ended, self._failed, policy.failure_ratio)
+        is_full = self._failures.is_full(policy, now_s, counts)
+        return is_full or self._consecutive >= policy.consecutive_failures
 
-    def _open_for_s(self, chance: float) -> float:
+    def _open_again(self, now_s: float, chance: float) -> bool:
+        """Open; a trial ahead of its time, or one of an outage, changes nothing by failing."""
+        until_s = self._open_until_s
+        if until_s is not None and (now_s < until_s or self._company.holds_trials):
+            self.has_trial_out = False
+            return False
         doublings = min(self._opened_times, _LONGEST_DOUBLING)
         longest_s = min(self._policy.open_for_s * 2.0**doublings, self._policy.max_open_for_s)
-        return longest_s * (0.9 + 0.1 * chance)
+        self._opened_times += 1
+        self._change(now_s, open_until_s=now_s + longest_s * (0.9 + 0.1 * chance))
+        return True
 
-    def _change(self, now_s: float, *, open_until_s: float | None) -> None:
-        self._epoch += 1
+    def _change(
+        self, now_s: float, *, open_until_s: float | None, is_resting: bool = False
+    ) -> None:
+        self._epoch = Permit(self._epoch + 1)
         self._open_until_s = open_until_s
-        self._trial_out = False
+        self.is_resting = is_resting
+        self.has_trial_out = False
+        self._is_withheld = False
         self._consecutive = 0
-        self._window_from_s = float("-inf")
+        self._failures = _Window()
+        self._slowness = _Window()
         self.changed_at_s = now_s
+        self._company.changed(now_s)

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.model import Instance
-from gateway.core.policy import BreakerPolicy, TlsPolicy
+from gateway.core.policy import (
+    BalancingPolicy,
+    BreakerPolicy,
+    ConcurrencyPolicy,
+    HealthCheckPolicy,
+    PathPolicy,
+    TlsPolicy,
+)
 from gateway.core.routing import Route
 
 
@@ -37,15 +44,26 @@ class Problem:
 class ServiceConfig:
     """How one service is reached: `instances` None means that the registry knows them.
 
+    Of those, only the ones with all of `tags` are taken; those in the other `datacenters` of the
+    registry are for when nobody here can, the first one first. `health_check` None means that only
+    the registry and the Breakers say who is well.
     `tls_mark` stands for the content of the files that `tls` names, so that another certificate
-    under the same path makes another configuration.
+    under the same path makes another configuration. `max_per_instance` bounds the requests at once
+    with each instance, `max_connections` the connections to each; None does not.
     """
 
     name: str
     instances: tuple[Instance, ...] | None = None
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    balancing: BalancingPolicy = field(default_factory=BalancingPolicy)
+    limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
+    max_per_instance: int | None = None
+    max_connections: int | None = None
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     tls_mark: str = ""
+    tags: frozenset[str] = frozenset()
+    datacenters: tuple[str, ...] = ()
+    health_check: HealthCheckPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +71,11 @@ class RoutingConfig:
     """All of routes.yaml, checked and merged.
 
     `routes` stand in the order of the file, `services` has exactly those that a route goes to, by
-    name. `warnings` are what a person should look at though the file is valid.
+    name. `paths` says which paths are taken at all. `warnings` are what a person should look at
+    though the file is valid.
     """
 
     routes: tuple[Route, ...]
     services: Mapping[str, ServiceConfig]
+    paths: PathPolicy = field(default_factory=PathPolicy)
     warnings: tuple[Problem, ...] = ()

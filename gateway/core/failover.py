@@ -7,7 +7,36 @@ not.
 
 from __future__ import annotations
 
-from gateway.core.failure import Again
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from gateway.core.failure import VERDICTS, Again, Failure
+
+# What `retry.on` may name: after which failures the next instance gets the request.
+CONDITIONS: Final[Mapping[str, frozenset[Failure]]] = MappingProxyType(
+    {
+        "connect": frozenset({Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.TLS_FAILED}),
+        "disconnect": frozenset({Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY}),
+        "bad_response": frozenset({Failure.BAD_RESPONSE}),
+        "timeout": frozenset({Failure.HEAD_TIMEOUT}),
+        "status": frozenset({Failure.RETRIABLE_STATUS}),
+    }
+)
+
+
+def failures_of(conditions: Iterable[str]) -> frozenset[Failure]:
+    """List the failures after which a request may be sent again, as `retry.on` says.
+
+    A connection that went stale is nobody's failure, and is always among them.
+    """
+    named = (CONDITIONS[condition] for condition in conditions)
+    return frozenset({Failure.STALE_CONNECTION}).union(*named)
+
+
+def costs_budget(failure: Failure) -> bool:
+    """Tell whether an instance may have had work with a request that is sent again after this."""
+    return VERDICTS[failure].again is not Again.ALWAYS and failure is not Failure.STALE_CONNECTION
 
 
 def may_send_again(

@@ -11,12 +11,16 @@ from enum import Enum
 
 
 class Status(Enum):
-    """What the registry says of one instance, best first."""
+    """What the registry says of one instance, best first.
+
+    Untagged is one that lacks a tag which routes.yaml asks for, whatever else is said of it.
+    """
 
     PASSING = "passing"
     WARNING = "warning"
     CRITICAL = "critical"
     MAINTENANCE = "maintenance"
+    UNTAGGED = "untagged"
 
 
 ROUTABLE = frozenset({Status.PASSING, Status.WARNING})
@@ -32,6 +36,8 @@ class Instance:
     `status`.
     `held` marks an instance that the registry no longer lists but that is kept for a while, because
     the answer that dropped it was not to be trusted.
+    `priority` is 0 for the gateway's own datacenter, n for the n-th of the others that its service
+    may go to; a higher one gets traffic only when nobody of a lower one can.
     """
 
     key: str
@@ -45,6 +51,7 @@ class Instance:
     meta: tuple[tuple[str, str], ...] = ()
     zone: str | None = None
     held: bool = False
+    priority: int = 0
 
     @property
     def is_routable(self) -> bool:

@@ -305,3 +305,104 @@ def test_a_breaker_shows_its_state() -> None:
     assert repr(Breaker(POLICY)) == "<Breaker closed, 0 in a row, epoch 0>"
     assert repr(breaker) == "<Breaker open until 1009.5, 0 in a row, epoch 1>"
     assert trial_at_s == 1009.5
+
+
+# --- Slow answers --------------------------------------------------------------------------------
+
+SLOW = dataclasses.replace(POLICY, slow_after_s=2.0, slow_ratio=0.5)
+
+
+def slow(breaker: Breaker, now_s: float = NOW_S) -> bool:
+    return breaker.slowed(admitted(breaker, now_s), now_s, chance=0.5)
+
+
+def test_it_opens_when_the_slow_share_of_a_window_is_reached() -> None:
+    breaker = Breaker(SLOW)
+
+    answers = [(slow(breaker), succeed(breaker)) for _ in range(9)]
+
+    assert answers == [(False, False)] * 9
+    assert [slow(breaker), slow(breaker)] == [False, True]
+    assert breaker.last_failure == "slow_answers"
+    assert BreakerState.OPEN is breaker.state(NOW_S)
+
+
+def test_what_was_slow_longer_ago_than_the_window_does_not_count() -> None:
+    breaker = Breaker(SLOW)
+    assert not any(slow(breaker) for _ in range(19))
+
+    assert not slow(breaker, NOW_S + 10.1)
+
+
+def test_a_slow_answer_ends_a_row_of_failures() -> None:
+    breaker = Breaker(SLOW)
+    assert not any(fail(breaker) for _ in range(4))
+
+    slow(breaker)
+
+    assert not any(fail(breaker) for _ in range(4))
+
+
+def test_a_trial_that_is_slow_has_not_succeeded() -> None:
+    breaker, trial_at_s = opened()
+
+    assert slow(breaker, trial_at_s)
+    assert BreakerState.OPEN is breaker.state(trial_at_s)
+
+
+def test_a_slow_answer_of_before_an_outage_says_nothing() -> None:
+    breaker = Breaker(SLOW)
+    early = admitted(breaker)
+    for _ in range(5):
+        fail(breaker)
+    before = picture(breaker)
+
+    assert not breaker.slowed(early, NOW_S, chance=0.5)
+    assert before == picture(breaker)
+
+
+# --- What only its Company asks for ---------------------------------------------------------------
+
+
+def test_a_trial_may_be_let_out_ahead_of_its_time_but_only_one_a_second() -> None:
+    breaker, trial_at_s = opened()
+
+    permit = breaker.admit_trial(NOW_S + 1)
+
+    assert permit is not None
+    assert breaker.is_trial(permit)
+    assert breaker.has_trial_out
+    assert breaker.tried_at_s == NOW_S + 1
+    assert breaker.admit_trial(NOW_S + 1.9) is None
+    assert breaker.admit_trial(NOW_S + 2) == permit
+    assert not breaker.failed(permit, NOW_S + 2, why="connect_failed", chance=0.5)
+    assert not breaker.has_trial_out
+    assert trial_at_s == breaker.retry_at_s(NOW_S)
+
+
+def test_a_closed_one_has_no_trials_to_give() -> None:
+    assert Breaker(POLICY).admit_trial(NOW_S) is None
+
+
+def test_what_was_let_through_anyway_may_close_it_but_never_prolongs_it() -> None:
+    breaker, trial_at_s = opened()
+
+    assert not breaker.failed(breaker.admit_anyway(), NOW_S + 1, why="test", chance=0.5)
+    assert trial_at_s == breaker.retry_at_s(NOW_S)
+    assert breaker.succeeded(breaker.admit_anyway(), NOW_S + 1)
+    assert breaker.failures_in_a_row == 0
+
+
+def test_hurry_lets_an_open_one_try_at_once_and_does_nothing_to_a_closed_one() -> None:
+    breaker, _ = opened()
+    closed = Breaker(POLICY)
+
+    breaker.hurry(NOW_S + 1)
+    closed.hurry(NOW_S + 1)
+
+    assert breaker.would_admit(NOW_S + 1)
+    assert BreakerState.CLOSED is closed.state(NOW_S)
+
+
+def test_one_that_is_alone_is_never_spared() -> None:
+    assert not Breaker(POLICY).rest(NOW_S, for_s=1.0)

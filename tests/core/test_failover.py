@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
-from gateway.core.failover import may_send_again
+from gateway.core.failover import CONDITIONS, costs_budget, failures_of, may_send_again
 from gateway.core.failure import VERDICTS, Again, Failure
+from gateway.core.policy import RetryPolicy
 
 BOOLS = (False, True)
 
@@ -57,3 +58,29 @@ def test_some_failures_are_final_for_every_request(
         is_idempotent=is_idempotent,
         body_is_kept=True,
     )
+
+
+# --- Conditions ----------------------------------------------------------------------------------
+
+
+def test_every_failure_that_may_be_sent_again_belongs_to_one_condition() -> None:
+    of_conditions = [failure for failures in CONDITIONS.values() for failure in failures]
+    again = {one for one in Failure if VERDICTS[one].again is not Again.NEVER}
+
+    assert len(of_conditions) == len(set(of_conditions))
+    assert again == {*of_conditions, Failure.STALE_CONNECTION}
+
+
+def test_the_default_is_all_of_them() -> None:
+    assert RetryPolicy().on == set(CONDITIONS)
+
+
+def test_a_stale_connection_is_always_among_them() -> None:
+    assert failures_of(()) == {Failure.STALE_CONNECTION}
+    assert failures_of(("status",)) == {Failure.STALE_CONNECTION, Failure.RETRIABLE_STATUS}
+
+
+def test_what_no_instance_had_work_with_costs_nothing() -> None:
+    free = {one for one in Failure if not costs_budget(one)}
+
+    assert free == {*CONDITIONS["connect"], Failure.STALE_CONNECTION}
