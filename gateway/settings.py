@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.consul_variables import CONSUL_VARIABLES, of_consul_tools, wrong_switches
 from gateway.core.addresses import ListenAddress
 from gateway.core.units import Kind
 from gateway.setting_kinds import (
@@ -184,9 +185,20 @@ class Settings(BaseSettings):
         description="Where the last known instances are kept for a start without the registry. "
         "Unless given: `$XDG_STATE_HOME/gateway` or `~/.local/state/gateway`.",
     )
+    zone: Annotated[str | None, Kind("name")] = Field(
+        default=None,
+        description="The zone that the gateway is in: instances whose meta key `zone` says the "
+        "same come first; see [balancing.md](balancing.md#zones).",
+    )
     trusted_proxies: Networks = Field(
         default=(),
         description="Whose X-Forwarded headers are believed, as in `10.0.0.0/8, ::1`.",
+    )
+    forwarded: Annotated[Literal["off", "on"], BeforeValidator(lower), Kind("`on` or `off`")] = (
+        Field(
+            default="off",
+            description="Whether instances get Forwarded (RFC 7239) beside the X-Forwarded fields.",
+        )
     )
 
     access_log: AccessLog = Field(
@@ -203,6 +215,11 @@ class Settings(BaseSettings):
         Kind("`auto`, `json` or `text`"),
     ] = Field(default="auto", description="`auto` is text on a terminal and JSON elsewhere.")
 
+    start_wait_s: Duration = Field(
+        default=2.0,
+        description="At the start, how long clients that connect are kept waiting at most until "
+        "each service was heard of once; 0s for not at all.",
+    )
     drain_delay_s: Duration = Field(
         default=0.0,
         description="On SIGTERM, how long to go on accepting while not ready: as long as it takes "
@@ -241,6 +258,24 @@ class Settings(BaseSettings):
         description="Requests over one connection before it is closed, 0 for any number.",
     )
 
+    max_concurrency: CountOrNone = Field(
+        default=0,
+        description="Requests in hand with services at once in all, 0 for any number; others wait, "
+        "or get 503.",
+    )
+    max_queue: CountOrNone = Field(
+        default=128, description="So many requests may wait for a place under that limit."
+    )
+    max_queue_wait_s: SomeDuration = Field(
+        default=0.25,
+        description="For how long each of them may wait; whoever waits longer gets 503.",
+    )
+    max_lag_s: SomeDuration = Field(
+        default=0.1,
+        description="How late the event loop may be before requests of routes with "
+        "`priority_class: sheddable` are refused.",
+    )
+
     @property
     def snapshot_file(self) -> Path | None:
         """The file with the last known instances, None where none is kept."""
@@ -271,23 +306,6 @@ class Settings(BaseSettings):
             )
 
 
-# What Consul's own tools read (https://developer.hashicorp.com/consul/commands); they have none for
-# the datacenter. CONSUL_HTTP_SSL is no setting of its own, it changes the scheme of the address.
-CONSUL_VARIABLES: Mapping[str, str] = MappingProxyType(
-    {
-        "GATEWAY_CONSUL_ADDRESS": "CONSUL_HTTP_ADDR",
-        "GATEWAY_CONSUL_TOKEN": "CONSUL_HTTP_TOKEN",
-        "GATEWAY_CONSUL_TOKEN_FILE": "CONSUL_HTTP_TOKEN_FILE",
-        "GATEWAY_CONSUL_CACERT": "CONSUL_CACERT",
-        "GATEWAY_CONSUL_CLIENT_CERT": "CONSUL_CLIENT_CERT",
-        "GATEWAY_CONSUL_CLIENT_KEY": "CONSUL_CLIENT_KEY",
-        "GATEWAY_CONSUL_VERIFY": "CONSUL_HTTP_SSL_VERIFY",
-    }
-)
-_TOKENS = frozenset({"GATEWAY_CONSUL_TOKEN", "GATEWAY_CONSUL_TOKEN_FILE"})
-_SWITCHES = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
-
-
 def load_settings(overrides: Mapping[str, object]) -> Settings:
     """Read the environment; `overrides` are options by name of the field, None is not given.
 
@@ -297,8 +315,8 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
     options: dict[str, Any] = {
         variable_of(name): value for name, value in overrides.items() if value is not None
     }
-    problems = [*_misspelt(env), *_wrong_switches(env)]
-    consul = _of_consul_tools(env, options.keys() | env.keys())
+    problems = [*_misspelt(env), *wrong_switches(env)]
+    consul = of_consul_tools(env, options.keys() | env.keys())
     try:
         settings = Settings(**consul, **options)
     except ValidationError as error:
@@ -309,30 +327,6 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
     if problems:
         raise SettingsError(tuple(problems))
     return settings
-
-
-def _of_consul_tools(env: Mapping[str, str], taken: AbstractSet[str]) -> dict[str, Any]:
-    """Read the variables of Consul's tools, but for those that ours say something about."""
-    ours = taken | _TOKENS if taken & _TOKENS else taken
-    found: dict[str, Any] = {
-        variable: env[theirs]
-        for variable, theirs in CONSUL_VARIABLES.items()
-        if variable not in ours and theirs in env
-    }
-    wants_tls = _SWITCHES.get(env.get("CONSUL_HTTP_SSL", "").lower(), False)
-    if wants_tls and "GATEWAY_CONSUL_ADDRESS" not in ours:
-        # Where both are set, the tools never go back to http (hashicorp/consul, api/api.go).
-        address = found.get("GATEWAY_CONSUL_ADDRESS", "127.0.0.1:8500")
-        scheme, _, rest = address.rpartition("://")
-        if scheme in {"", "http"}:
-            found["GATEWAY_CONSUL_ADDRESS"] = f"https://{rest}"
-    return found
-
-
-def _wrong_switches(env: Mapping[str, str]) -> Iterator[str]:
-    value = env.get("CONSUL_HTTP_SSL", "true")
-    if value.lower() not in _SWITCHES:
-        yield f"CONSUL_HTTP_SSL: {value!r} is not true or false"
 
 
 def _misspelt(env: Mapping[str, str]) -> Iterator[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from gateway.consul_variables import CONSUL_VARIABLES
 from gateway.core.addresses import ListenAddress
 from gateway.settings import (
-    CONSUL_VARIABLES,
     Settings,
     SettingsError,
     default_state_dir,

@@ -15,7 +15,7 @@ from pathlib import Path
 from gateway.config.compiling import merged_tls
 from gateway.config.crosscheck import items_at, part_at
 from gateway.config.document import Document, DocumentPath
-from gateway.config.models import TlsEntry
+from gateway.config.policies import TlsEntry
 from gateway.core.config import Problem, ServiceConfig
 from gateway.core.policy import TlsPolicy
 from gateway.pem import PemError, load_pair, read_pem, trust_authorities

@@ -6,25 +6,37 @@ then those of `gateway.core.policy`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
+from gateway.config.balancing import merged_balancing
 from gateway.config.ids import complete_ids
+from gateway.config.limits import Limits
 from gateway.config.models import (
-    BreakerEntry,
     DefaultsEntry,
     InstanceEntry,
     MatchEntry,
+    MiddlewareEntry,
     RouteEntry,
     RoutesFile,
     ServiceEntry,
-    TlsEntry,
 )
+from gateway.config.policies import BreakerEntry, PathsEntry, TlsEntry
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Instance
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts, TlsPolicy
-from gateway.core.routing import Route, RouteMatch
+from gateway.core.policy import (
+    BreakerPolicy,
+    ConcurrencyPolicy,
+    HealthCheckPolicy,
+    PathPolicy,
+    RetryPolicy,
+    Timeouts,
+    TlsPolicy,
+)
+from gateway.core.routing import Middleware, Route, RouteMatch
+from gateway.core.units import format_duration
 
 
 def compile_routes(file: RoutesFile) -> RoutingConfig:
@@ -33,8 +45,11 @@ def compile_routes(file: RoutesFile) -> RoutingConfig:
         [route.id for route in file.routes], [compile_match(route.match) for route in file.routes]
     )
     routes = tuple(_route(file, entry, id_) for entry, id_ in zip(file.routes, ids, strict=True))
-    services = {route.service: _service(file, route.service) for route in file.routes}
-    return RoutingConfig(routes=routes, services=MappingProxyType(services))
+    names = dict.fromkeys(route.service for route in routes if route.service)
+    services = {name: _service(file, name) for name in names}
+    return RoutingConfig(
+        routes=routes, services=MappingProxyType(services), paths=compile_paths(file.paths)
+    )
 
 
 def compile_match(entry: MatchEntry) -> RouteMatch:
@@ -45,6 +60,11 @@ def compile_match(entry: MatchEntry) -> RouteMatch:
         hosts=entry.hosts or (),
         methods=frozenset(entry.methods) if entry.methods is not None else None,
     )
+
+
+def compile_paths(entry: PathsEntry) -> PathPolicy:
+    """Put what the file says of paths over the core's own policy."""
+    return PathPolicy(**entry.overrides())
 
 
 def compile_instance(entry: InstanceEntry) -> Instance:
@@ -58,6 +78,7 @@ def compile_instance(entry: InstanceEntry) -> Instance:
         port=url.port,
         scheme=url.scheme,
         weight=entry.weight,
+        zone=entry.zone,
     )
 
 
@@ -71,6 +92,11 @@ def merged_tls(defaults: TlsEntry, own: TlsEntry) -> TlsPolicy:
     return TlsPolicy(**(defaults.overrides() | own.overrides()))
 
 
+def _first(own: ServiceEntry, defaults: DefaultsEntry, key: str) -> Any:
+    said = getattr(own, key)
+    return getattr(defaults, key) if said is None else said
+
+
 def _service(file: RoutesFile, name: str) -> ServiceConfig:
     entry = file.services.get(name, ServiceEntry())
     instances = None
@@ -80,12 +106,24 @@ def _service(file: RoutesFile, name: str) -> ServiceConfig:
         name=name,
         instances=instances,
         breaker=merged_breaker(file.defaults.circuit_breaker, entry.circuit_breaker),
+        balancing=merged_balancing(file.defaults, entry),
+        limit=merged_limits(file.defaults, entry),
+        max_per_instance=_first(entry, file.defaults, "max_concurrency_per_instance"),
+        max_connections=_first(entry, file.defaults, "max_connections"),
         tls=merged_tls(file.defaults.tls, entry.tls),
+        tags=frozenset(entry.tags or ()),
+        datacenters=entry.datacenters or (),
+        health_check=_health_check(entry),
     )
 
 
+def _health_check(entry: ServiceEntry) -> HealthCheckPolicy | None:
+    check = entry.health_check
+    return None if check is None else HealthCheckPolicy(**check.overrides())
+
+
 def _route(file: RoutesFile, entry: RouteEntry, id_: str) -> Route:
-    wider = (file.defaults, file.services.get(entry.service, ServiceEntry()))
+    wider = (file.defaults, file.services.get(entry.service or "", ServiceEntry()))
     timeouts: dict[str, Any] = {}
     retry: dict[str, Any] = {}
     for place in (*wider, entry):
@@ -94,13 +132,33 @@ def _route(file: RoutesFile, entry: RouteEntry, id_: str) -> Route:
     return Route(
         id=id_,
         match=compile_match(entry.match),
-        service=entry.service,
+        service=entry.service or "",
+        app=entry.app or "",
+        middleware=tuple(map(_middleware, entry.middleware)),
         strip_prefix=entry.strip_prefix,
         add_prefix=entry.add_prefix,
         **_switches(file.defaults, entry),
         timeouts=Timeouts(**timeouts),
         retry=RetryPolicy(**retry),
+        # The limit of the defaults is for services, not for each of their routes.
+        limit=merged_limits(file.defaults.model_copy(update={"max_concurrency": None}), entry),
     )
+
+
+def _middleware(entry: MiddlewareEntry) -> Middleware:
+    return Middleware(use=entry.use, options=MappingProxyType(entry.options))
+
+
+def merged_limits(*places: Limits) -> ConcurrencyPolicy:
+    """Merge what each place says of limits, the narrowest last."""
+    found: dict[str, Any] = {}
+    for place in places:
+        said: dict[str, Any] = {"queue": place.max_queue, "queue_wait_s": place.max_queue_wait}
+        if place.max_concurrency is not None:
+            found["is_adaptive"] = place.max_concurrency == "auto"
+            found["limit"] = None if place.max_concurrency == "auto" else place.max_concurrency
+        found |= {name: value for name, value in said.items() if value is not None}
+    return ConcurrencyPolicy(**found)
 
 
 def _switches(defaults: DefaultsEntry, entry: RouteEntry) -> dict[str, Any]:
@@ -111,10 +169,20 @@ def _switches(defaults: DefaultsEntry, entry: RouteEntry) -> dict[str, Any]:
             "preserve_host": place.preserve_host,
             "max_body_bytes": place.max_body,
             "upgrade": None if place.upgrade is None else frozenset(place.upgrade),
+            "deadline_header": place.deadline_header,
+            "priority_class": place.priority_class if isinstance(place, RouteEntry) else None,
         }
         found |= {name: value for name, value in said.items() if value is not None}
+    if entry.app or entry.middleware:
+        found["upgrade"] = frozenset()  # only HTTP passes through what is in this process
     return found
 
 
-# The default of the key, taken from where it lives.
-PRESERVE_HOST = Route(id="", match=RouteMatch(path=b"/"), service="").preserve_host
+# The defaults of keys that belong to no policy of their own, taken from where they live.
+PLAIN_DEFAULTS: Mapping[str, object] = MappingProxyType(
+    {
+        "preserve_host": Route(id="", match=RouteMatch(path=b"/")).preserve_host,
+        "max_queue": ConcurrencyPolicy().queue,
+        "max_queue_wait": format_duration(ConcurrencyPolicy().queue_wait_s),
+    }
+)

@@ -7,24 +7,46 @@ UnitError) with what it should have been and an example; that is the message aft
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import ip_address
-from typing import Annotated, TypeGuard
+from typing import Annotated, Literal, TypeGuard, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from gateway.core.paths import PathError, normalize
+from gateway.core.headers import HOP_BY_HOP
+from gateway.core.identity import IDENTITY
+from gateway.core.paths import PathError, PathRules
+from gateway.core.policy import Hedge, PathPolicy, PriorityClass, WhenAllOpen
 from gateway.core.units import Kind, UnitError, parse_duration, parse_size, parse_timeout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_DATACENTER = re.compile(r"[A-Za-z0-9_-]+")  # Consul, "Datacenter"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+_IMPORT_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,3})?)")
+_NOT_FOR_DEADLINES = {name.decode() for name in (*HOP_BY_HOP, *IDENTITY)} | {
+    *("host", "content-length", "via", "date", "authorization", "cookie"),
+}
 _SPACE = re.compile(r"[\s\x00-\x20]")
 _LONGEST_HOST_NAME = 253  # RFC 1035 §2.3.4, without the dot of the root
 _PATH_SAFE = "/!$&'()*+,;=:@%"
+# What paths the file takes is only known when all of it is read: see `crosscheck`.
+_LENIENT = PathRules(
+    PathPolicy(
+        merge_slashes=False,
+        encoded_backslash="keep",
+        overlong_utf8="keep",
+    )
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+Choice = TypeVar("Choice", bound=Enum)
 
 
 class KindError(ValueError):
@@ -38,6 +60,11 @@ class InstanceUrl:
     scheme: str
     host: str
     port: int
+
+
+def is_token(text: str) -> bool:
+    """Tell whether this may be the name of a header or a cookie (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def _duration(value: object) -> float:
@@ -137,7 +164,10 @@ def _as_sent(name: str) -> str:
 
 
 def _path(value: object) -> bytes:
-    """Read a path in the normal form that requests are brought into; no other can ever match."""
+    """Read a path in the normal form that requests are brought into; no other can ever match.
+
+    Whether its `//`, `%2F` … are taken here is another matter, for `gateway.config.crosscheck`.
+    """
     if not isinstance(value, str) or not value.startswith("/"):
         raise KindError(f"{value!r} is not a path; write it with a slash in front: /api/users")
     for mark, name in (("?", "query"), ("#", "fragment")):
@@ -154,18 +184,24 @@ def _path(value: object) -> bytes:
 
 def _normal(path: str) -> str:
     try:
-        return normalize(quote(path, safe=_PATH_SAFE).encode()).decode() if path else "/"
+        return _LENIENT.normalize(quote(path, safe=_PATH_SAFE).encode()).decode() if path else "/"
     except PathError as error:
         raise KindError(f"{path!r} can never match: {error}") from error
 
 
 def _added_prefix(value: object) -> bytes:
     prefix = _path(value)
+    if b"//" in prefix:
+        raise KindError(f"has slashes that follow one another; write {_merged(prefix)}")
     if prefix.endswith(b"/"):
         advice = prefix.rstrip(b"/").decode()
         instead = f"write {advice}" if advice else "leave it out"
         raise KindError(f"must not end with a slash; {instead}")
     return prefix
+
+
+def _merged(path: bytes) -> str:
+    return re.sub("/{2,}", "/", path.decode()).rstrip("/")
 
 
 def _instance_url(value: object) -> InstanceUrl:
@@ -199,6 +235,13 @@ def _file_name(value: object) -> str:
     return value
 
 
+def _import_name(value: object) -> str:
+    """Read the name of something to import; whether it is there is seen when all is read."""
+    if not isinstance(value, str) or not _IMPORT_NAME.fullmatch(value):
+        raise KindError(f"{value!r} is not a name to import; write package.module:attribute")
+    return value
+
+
 def _server_name(value: object) -> str:
     """Read the name (or the address) that a certificate must be for."""
     name = value.lower() if isinstance(value, str) else ""
@@ -210,8 +253,69 @@ def _server_name(value: object) -> str:
         raise KindError(f"{value!r} is not a host name; write api.example.com") from error
 
 
+def _tag(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise KindError(f"{value!r} is not a tag; write it in quotes")
+    return value
+
+
+def _datacenter(value: object) -> str:
+    if not isinstance(value, str) or not _DATACENTER.fullmatch(value):
+        raise KindError(f"{value!r} is not a datacenter; use letters, digits, '_' and '-'")
+    return value
+
+
+def _field_name(value: object) -> bytes:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise KindError(f"{value!r} is no name of a field; write X-Request-Timeout-Ms")
+    if value.lower() in _NOT_FOR_DEADLINES:
+        raise KindError(f"{value} means something else; write X-Request-Timeout-Ms")
+    return value.lower().encode()
+
+
+def _hedge(value: object) -> Hedge | None:
+    """Read after how long a second instance is asked: a quantile, a duration, or never."""
+    if isinstance(value, str) and (found := _QUANTILE.fullmatch(value)):
+        quantile = round(float(found[1]) / 100, 6)
+        if 0 < quantile < 1:
+            return Hedge(quantile=quantile)
+        raise KindError(f"{value!r} leaves nobody to hedge; write p95 or p99")
+    try:
+        after_s = _timeout(value)
+    except UnitError as error:
+        raise KindError(f"{value!r} is neither a quantile nor a duration; write p95") from error
+    return None if after_s is None else Hedge(after_s=after_s)
+
+
+def _limit(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise KindError(f"{value!r} is no limit; write a whole number above 0, or auto")
+
+
+def _one_of(choices: type[Choice]) -> Callable[[object], Choice]:
+    """Make a reader of names of an Enum, in small letters."""
+    names = {choice.name.lower(): choice for choice in choices}
+
+    def read(value: object) -> Choice:
+        if isinstance(value, str) and value in names:
+            return names[value]
+        raise KindError(f"{value!r} is not known; write {' or '.join(names)}")
+
+    return read
+
+
 def _texts(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _named(choices: type[Enum]) -> tuple[BeforeValidator, Kind, WithJsonSchema]:
+    """Say how the members of an Enum are read, documented, and checked by others."""
+    names = [choice.name.lower() for choice in choices]
+    kind = Kind(" or ".join(f"`{name}`" for name in names))
+    return BeforeValidator(_one_of(choices)), kind, WithJsonSchema({"enum": names})
 
 
 _DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
@@ -225,6 +329,20 @@ Timeout = Annotated[
 Duration = Annotated[
     float, BeforeValidator(_some_duration), Kind("duration"), _texts(_DURATION_PATTERN)
 ]
+HedgeAfter = Annotated[
+    Hedge | None,
+    BeforeValidator(_hedge),
+    Kind("`p50` to `p99.9`, duration or `off`"),
+    _texts(rf"^off$|^none$|^p[0-9]+(\.[0-9]+)?$|{_DURATION_PATTERN}"),
+]
+Limit = Annotated[
+    int | Literal["auto"] | None,
+    BeforeValidator(_limit),
+    Kind("whole number, 1 or more, or `auto`"),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
+PriorityName = Annotated[PriorityClass | None, *_named(PriorityClass)]
+WhatIfAllOpen = Annotated[WhenAllOpen | None, *_named(WhenAllOpen)]
 Size = Annotated[
     int,
     BeforeValidator(_size),
@@ -239,7 +357,17 @@ Method = Annotated[bytes, BeforeValidator(_method), Kind("method"), _texts(f"^{_
 HostPattern = Annotated[str, BeforeValidator(_host_pattern), Kind("host"), _texts(r"^[^/:]+$")]
 RoutePath = Annotated[bytes, BeforeValidator(_path), Kind("path"), _texts("^/")]
 AddedPrefix = Annotated[bytes, BeforeValidator(_added_prefix), Kind("path"), _texts("^/")]
+Tag = Annotated[str, BeforeValidator(_tag), Kind("tag"), _texts(".")]
+Datacenter = Annotated[
+    str, BeforeValidator(_datacenter), Kind("name"), _texts(f"^{_DATACENTER.pattern}$")
+]
 FileName = Annotated[str, BeforeValidator(_file_name), Kind("path"), _texts(".")]
+ImportName = Annotated[
+    str, BeforeValidator(_import_name), Kind("`module:attribute`"), _texts(_IMPORT_NAME.pattern)
+]
+FieldName = Annotated[
+    bytes, BeforeValidator(_field_name), Kind("name"), _texts(f"^{_TOKEN.pattern}$")
+]
 ServerName = Annotated[str, BeforeValidator(_server_name), Kind("host"), _texts(r"^[^/]+$")]
 Url = Annotated[InstanceUrl, BeforeValidator(_instance_url), Kind("URL"), _texts("^https?://")]
 

@@ -1,7 +1,7 @@
 """From a file to a RoutingConfig, or to everything that is wrong with it.
 
-The steps: YAML with places, the models, the checks between entries, the certificates that it names,
-and only when nothing is wrong the values of the core.
+The steps: YAML with places, the models, the checks between entries, the certificates, apps and
+middleware that it names, and only when nothing is wrong the values of the core.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from gateway.config.apps import check_apps
 from gateway.config.certificates import check_certificates, locate_certificates, unverified
 from gateway.config.compiling import compile_routes
 from gateway.config.crosscheck import cross_check, odd_things
@@ -45,14 +46,15 @@ def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
 def parse_routes(text: str, *, file: str = "routes.yaml", env: Mapping[str, str]) -> RoutingConfig:
     """Make a RoutingConfig of the text of a routes.yaml; `file` is its name in problems.
 
-    Reads the files that `tls` names; relative ones count from the folder of `file`.
+    Reads the files that `tls` names; relative ones count from the folder of `file`. Imports the
+    apps and middleware that it names, which may also lie in that folder.
     Raises ConfigError with all problems.
     """
     document = read_document(text, file=file, env=env)
     entries, problems = check_shape(document)
     folder = Path(file).parent
     problems += [*document.problems, *cross_check(document)]
-    problems += check_certificates(document, folder)
+    problems += [*check_certificates(document, folder), *check_apps(document, folder)]
     if problems or entries is None:
         raise ConfigError(tuple(problems))
     warnings = tuple(sorted([*odd_things(document, entries), *unverified(document)]))

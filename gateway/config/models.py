@@ -1,164 +1,47 @@
-"""Which keys routes.yaml has, and what each of them takes.
+"""Which keys routes.yaml has, and what each of them takes; policies are in their own module.
 
-The one rule: a key of a policy has no default here. Unset means that the next wider place decides,
-and in the end `gateway.core.policy`, where the defaults live. The reference in the documentation is
-generated from these fields.
+The reference in the documentation is generated from these fields.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.config.balancing import BalancingKeys, StickyEntry
+from gateway.config.entry import Entry
+from gateway.config.health_check import HealthCheckEntry
 from gateway.config.kinds import (
     DISTINCT,
     NOT_EMPTY,
     AddedPrefix,
-    Duration,
-    FileName,
+    Datacenter,
     HostPattern,
+    ImportName,
     Method,
     Name,
+    PriorityName,
     RoutePath,
-    ServerName,
     Size,
-    Timeout,
+    Tag,
     UpgradeName,
     Url,
 )
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts, TlsPolicy
+from gateway.config.limits import (
+    DeadlineHeader,
+    MaxConcurrency,
+    MaxConnections,
+    MaxPerInstance,
+    MaxQueue,
+    MaxQueueWait,
+)
+from gateway.config.policies import BreakerEntry, PathsEntry, RetryEntry, TimeoutsEntry, TlsEntry
 from gateway.core.units import Kind
 
-_UNITS = ("", "_s", "_bytes")
 _LISTED = Field(strict=False)  # YAML has lists, frozen values have tuples
-_RetriableStatus = Annotated[int, Field(ge=400, le=599)]
-
-
-class Entry(BaseModel):
-    """What all entries share: unknown keys are errors, values are not converted on the quiet."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Policy(Entry):
-    """Keys that override those of a core policy, one by one."""
-
-    CORE: ClassVar[Any]
-
-    def overrides(self) -> dict[str, Any]:
-        """List what is set here, by the name of the field in the core's policy."""
-        return {self.core_field(key): getattr(self, key) for key in self.model_fields_set}
-
-    @classmethod
-    def core_field(cls, key: str) -> str:
-        """Name the field of the core's policy that a key sets: the same, or with its unit."""
-        names = {field.name for field in dataclasses.fields(cls.CORE)}
-        return next(key + unit for unit in _UNITS if key + unit in names)
-
-
-class TimeoutsEntry(Policy):
-    """How long each part of an exchange may take."""
-
-    CORE: ClassVar[Any] = Timeouts
-
-    connect: Timeout = Field(
-        default=None, description="Until the connection to the instance stands."
-    )
-    response: Timeout = Field(
-        default=None, description="From the last byte of the request until the head of the answer."
-    )
-    idle: Timeout = Field(
-        default=None, description="Between two bytes of a body, in either direction."
-    )
-    request: Timeout = Field(default=None, description="The whole exchange, with all its attempts.")
-
-
-class RetryEntry(Policy):
-    """When the next instance gets the request."""
-
-    CORE: ClassVar[Any] = RetryPolicy
-
-    attempts: int | None = Field(
-        default=None,
-        ge=1,
-        description="All tries together; 1 means that no other instance is tried.",
-    )
-    statuses: Annotated[
-        tuple[_RetriableStatus, ...] | None, _LISTED, Kind("list of statuses, 400 to 599")
-    ] = Field(default=None, description="Answers of an instance that count as failures.")
-    methods: Annotated[tuple[Method, ...] | None, _LISTED, Kind("list of methods")] = Field(
-        default=None,
-        description="Methods that may be sent again after something was sent (RFC 9110 §9.2.2).",
-    )
-    buffer: Size | None = Field(
-        default=None,
-        description="How much of a request body is kept for another try; a longer body is sent "
-        "once only.",
-    )
-
-    def overrides(self) -> dict[str, Any]:
-        """List what is set here; lists are sets to the core."""
-        return {
-            name: frozenset(value) if isinstance(value, tuple) else value
-            for name, value in super().overrides().items()
-        }
-
-
-class BreakerEntry(Policy):
-    """When an instance is left alone, and for how long."""
-
-    CORE: ClassVar[Any] = BreakerPolicy
-
-    consecutive_failures: int | None = Field(
-        default=None, ge=1, description="It opens after so many failures in a row."
-    )
-    failure_ratio: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="It opens too when this share of the requests within `window` failed.",
-    )
-    min_requests: int | None = Field(
-        default=None,
-        ge=1,
-        description="So many must have ended within `window` for the share to count.",
-    )
-    window: Duration | None = Field(default=None, description="How far back the share looks.")
-    open_for: Duration | None = Field(
-        default=None,
-        description="How long it stays open; doubled each time it opens again without having "
-        "closed in between.",
-    )
-    max_open_for: Duration | None = Field(default=None, description="Never longer than this.")
-
-
-class TlsEntry(Policy):
-    """How instances over TLS are checked, and what they learn of us."""
-
-    CORE: ClassVar[Any] = TlsPolicy
-
-    ca_file: FileName | None = Field(
-        default=None,
-        description="Who signs the certificates of instances; left out, the authorities of the "
-        "system.",
-    )
-    server_name: ServerName | None = Field(
-        default=None,
-        description="The name that their certificates must be for; left out, each one's own host.",
-    )
-    client_cert: FileName | None = Field(
-        default=None, description="Our certificate, where they ask for one."
-    )
-    client_key: FileName | None = Field(default=None, description="The key that belongs to it.")
-    skip_verify: bool | None = Field(
-        default=None,
-        description="Take any certificate, for trials: whoever stands in between can read and "
-        "change everything.",
-    )
 
 
 def with_url(value: object) -> object:
@@ -173,9 +56,12 @@ class InstanceEntry(Entry):
     weight: int = Field(
         default=1, ge=1, le=65_535, description="Its share of the traffic beside the others."
     )
+    zone: Name | None = Field(
+        default=None, description="Where it is; the zone of the gateway comes first."
+    )
 
 
-class ServiceEntry(Entry):
+class ServiceEntry(BalancingKeys):
     """What differs from the defaults for one service."""
 
     servers: Annotated[
@@ -184,6 +70,24 @@ class ServiceEntry(Entry):
         NOT_EMPTY,
         Kind("list of URLs or servers"),
     ] = Field(default=None, description="Its instances; left out, the registry is asked.")
+    tags: Annotated[tuple[Tag, ...] | None, _LISTED, NOT_EMPTY, DISTINCT, Kind("list of tags")] = (
+        Field(
+            default=None,
+            description="Only instances that the registry lists with all of these tags.",
+        )
+    )
+    datacenters: Annotated[
+        tuple[Datacenter, ...] | None, _LISTED, NOT_EMPTY, DISTINCT, Kind("list of names")
+    ] = Field(
+        default=None,
+        description="Other datacenters of Consul whose instances serve while none here can, the "
+        "first one first; see [discovery.md](discovery.md#other-datacenters).",
+    )
+    health_check: HealthCheckEntry | None = Field(
+        default=None,
+        description="How the gateway checks its instances, beside the registry: see "
+        "`health_check`. Left out: not at all.",
+    )
     timeouts: TimeoutsEntry = Field(
         default_factory=TimeoutsEntry, description="How long each part may take: see `timeouts`."
     )
@@ -199,6 +103,11 @@ class ServiceEntry(Entry):
         default_factory=TlsEntry,
         description="How instances over `https` are verified: see `tls`.",
     )
+    max_concurrency: MaxConcurrency = None
+    max_queue: MaxQueue = None
+    max_queue_wait: MaxQueueWait = None
+    max_concurrency_per_instance: MaxPerInstance = None
+    max_connections: MaxConnections = None
 
 
 _MAX_BODY = "The longest request body in bytes; a longer one gets 413. Left out: any length."
@@ -209,7 +118,7 @@ _UPGRADE = (
 Upgrades = Annotated[tuple[UpgradeName, ...] | None, _LISTED, DISTINCT, Kind("list of names")]
 
 
-class DefaultsEntry(Entry):
+class DefaultsEntry(BalancingKeys):
     """What holds wherever a service or a route says nothing else."""
 
     timeouts: TimeoutsEntry = Field(
@@ -232,6 +141,12 @@ class DefaultsEntry(Entry):
     )
     max_body: Size | None = Field(default=None, description=_MAX_BODY)
     upgrade: Upgrades = Field(default=None, description=_UPGRADE)
+    max_concurrency: MaxConcurrency = None
+    max_queue: MaxQueue = None
+    max_queue_wait: MaxQueueWait = None
+    max_concurrency_per_instance: MaxPerInstance = None
+    max_connections: MaxConnections = None
+    deadline_header: DeadlineHeader = None
 
 
 def _without_last_slash(path: bytes) -> bytes:
@@ -267,6 +182,34 @@ class MatchEntry(Entry):
         return self
 
 
+def with_use(value: object) -> object:
+    """Write a middleware that is only a name in full."""
+    return {"use": value} if isinstance(value, str) else value
+
+
+class MiddlewareEntry(Entry):
+    """One ASGI middleware of a route; a bare name is short for `{use: …}`."""
+
+    use: ImportName = Field(description="Its class, or a function that makes it of an app.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="What it is made with, beside the app inside."
+    )
+
+
+# What only concerns the way to an instance.
+_ONLY_TO_A_SERVICE = (
+    "add_prefix",
+    "preserve_host",
+    "upgrade",
+    "max_concurrency",
+    "max_queue",
+    "max_queue_wait",
+    "priority_class",
+    "deadline_header",
+    "retry",
+)
+
+
 class RouteEntry(Entry):
     """One entry of `routes`: what it takes, what is done on the way, where it goes."""
 
@@ -276,7 +219,22 @@ class RouteEntry(Entry):
         "it takes.",
     )
     match: MatchEntry = Field(description="Which requests it takes: see `routes[].match`.")
-    service: Name = Field(description="Where it goes: a name under `services` or in the registry.")
+    service: Name | None = Field(
+        default=None,
+        description="Where it goes: a name under `services` or in the registry. One of `service` "
+        "and `app` is required.",
+    )
+    app: ImportName | None = Field(
+        default=None, description="Or where it ends: an ASGI app in this process."
+    )
+    middleware: Annotated[
+        tuple[Annotated[MiddlewareEntry, BeforeValidator(with_use)], ...],
+        _LISTED,
+        Kind("list of names or middleware"),
+    ] = Field(
+        default=(),
+        description="ASGI middleware around it, the outermost first: see `routes[].middleware[]`.",
+    )
     strip_prefix: bool = Field(
         default=False, description="Whether the path that matched is cut off on the way."
     )
@@ -288,6 +246,15 @@ class RouteEntry(Entry):
     )
     max_body: Size | None = Field(default=None, description=_MAX_BODY)
     upgrade: Upgrades = Field(default=None, description=_UPGRADE)
+    max_concurrency: MaxConcurrency = None
+    max_queue: MaxQueue = None
+    max_queue_wait: MaxQueueWait = None
+    priority_class: PriorityName = Field(
+        default=None,
+        description="Who goes first when there is not room for all: `critical`, `normal` (which it "
+        "is unless said) or `sheddable`, which never waits and is refused first.",
+    )
+    deadline_header: DeadlineHeader = None
     timeouts: TimeoutsEntry = Field(
         default_factory=TimeoutsEntry, description="How long each part may take: see `timeouts`."
     )
@@ -296,6 +263,22 @@ class RouteEntry(Entry):
         description="When the next instance gets the request: see `retry`.",
     )
 
+    @model_validator(mode="after")
+    def _one_place_to_go(self) -> RouteEntry:
+        if self.service is None and self.app is None:
+            raise ValueError("needs service, or app for an ASGI app in this process")
+        if self.service is not None and self.app is not None:
+            raise ValueError("takes service or app, not both")
+        if self.app is not None:
+            odd = [key for key in _ONLY_TO_A_SERVICE if key in self.model_fields_set]
+            if odd:
+                raise ValueError(
+                    f"{odd[0]} is for routes to a service, and this one ends in an app"
+                )
+        if self.middleware and self.upgrade:
+            raise ValueError("upgrade: nothing but HTTP passes through middleware; leave it out")
+        return self
+
 
 class RoutesFile(Entry):
     """All of routes.yaml."""
@@ -303,6 +286,9 @@ class RoutesFile(Entry):
     version: Annotated[Literal[1], Kind("`1`")] = Field(description="The layout of the file.")
     defaults: DefaultsEntry = Field(
         default_factory=DefaultsEntry, description="What holds for all: see `defaults`."
+    )
+    paths: PathsEntry = Field(
+        default_factory=PathsEntry, description="Which paths are taken at all: see `paths`."
     )
     services: dict[Name, ServiceEntry] = Field(
         default_factory=dict,
@@ -319,12 +305,16 @@ PLACES: Mapping[str, type[Entry]] = MappingProxyType(
         "": RoutesFile,
         "routes[]": RouteEntry,
         "routes[].match": MatchEntry,
+        "routes[].middleware[]": MiddlewareEntry,
         "services.NAME": ServiceEntry,
         "services.NAME.servers[]": InstanceEntry,
         "defaults": DefaultsEntry,
+        "paths": PathsEntry,
         "timeouts": TimeoutsEntry,
         "retry": RetryEntry,
         "circuit_breaker": BreakerEntry,
         "tls": TlsEntry,
+        "health_check": HealthCheckEntry,
+        "sticky": StickyEntry,
     }
 )

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.document import Document, DocumentPath
-from gateway.config.models import PLACES, Entry, RoutesFile
+from gateway.config.entry import Entry
+from gateway.config.models import PLACES, RoutesFile
 from gateway.core.config import Problem
 
 
@@ -75,6 +76,10 @@ def _shown(detail: ErrorDetails) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def _plain(detail: ErrorDetails) -> str:
+    return str(detail["ctx"]["expected"]).replace("'", "")
+
+
 def _limit(detail: ErrorDetails, name: str) -> str:
     return f"{_shown(detail)} is out of range; {detail['ctx'][name]:g}"
 
@@ -83,7 +88,7 @@ _MESSAGES: Mapping[str, Callable[[ErrorDetails], str]] = MappingProxyType(
     {
         "value_error": lambda detail: str(detail["ctx"]["error"]),
         "missing": lambda _: "is missing",
-        "literal_error": lambda detail: f"{_shown(detail)} is not known; write 1",
+        "literal_error": lambda detail: f"{_shown(detail)} is not known; write {_plain(detail)}",
         "bool_type": lambda detail: f"{_shown(detail)} is not true or false",
         "int_type": lambda detail: f"{_shown(detail)} is not a whole number; write 3",
         "float_type": lambda detail: f"{_shown(detail)} is not a number; write 0.5",

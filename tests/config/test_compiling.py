@@ -7,7 +7,15 @@ import pytest
 from gateway.config import parse_routes
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Instance
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
+from gateway.core.policy import (
+    BreakerPolicy,
+    ConcurrencyPolicy,
+    Hedge,
+    PriorityClass,
+    RetryPolicy,
+    Timeouts,
+    WhenAllOpen,
+)
 from gateway.core.routing import Route, RouteMatch
 
 
@@ -121,14 +129,20 @@ routes: [{match: {path: /a}, service: a}, {match: {path: /b}, service: b}]
 def test_configured_servers_become_instances_sorted_by_key() -> None:
     config = compiled("""
 services:
-  legacy: {servers: [{url: "https://[::1]", weight: 7}, "http://127.0.0.1:9001"]}
+  legacy: {servers: [{url: "https://[::1]", weight: 7, zone: east}, "http://127.0.0.1:9001"]}
 routes: [{match: {path: /}, service: legacy}]
 """)
 
     assert config.services["legacy"].instances == (
         Instance(key="static/127.0.0.1:9001", id="127.0.0.1:9001", host="127.0.0.1", port=9001),
         Instance(
-            key="static/[::1]:443", id="[::1]:443", host="::1", port=443, scheme="https", weight=7
+            key="static/[::1]:443",
+            id="[::1]:443",
+            host="::1",
+            port=443,
+            scheme="https",
+            weight=7,
+            zone="east",
         ),
     )
 
@@ -143,3 +157,64 @@ routes: [{match: {path: /a}, service: a}, {match: {path: /b}, service: b}]
     with pytest.raises(TypeError):
         config.services["c"] = ServiceConfig(name="c")  # type: ignore[index] # that is the point
     assert [problem.key for problem in config.warnings] == ["services.unused"]
+
+
+# --- Failing over, and limits ---------------------------------------------------------------------
+
+
+def test_all_keys_of_failover_and_breakers_reach_the_core() -> None:
+    config = compiled("""
+defaults:
+  circuit_breaker: {slow_after: 2s, slow_ratio: 0.8, max_open_ratio: 1, when_all_open: route_anyway}
+routes:
+  - match: {path_prefix: /a}
+    service: users
+    retry:
+      {on: [connect], idempotency_key: true, repeat: true, backoff: 1ms, max_backoff: 2ms,
+       max_retry_after: off, budget: 0.5, budget_min: 1, per_try: 1s, hedge: p99}
+""")
+
+    assert config.routes[0].retry == RetryPolicy(
+        on=frozenset({"connect"}),
+        idempotency_key=True,
+        repeat=True,
+        backoff_s=0.001,
+        max_backoff_s=0.002,
+        max_retry_after_s=None,
+        budget=0.5,
+        budget_min=1.0,
+        per_try_s=1.0,
+        hedge=Hedge(quantile=0.99),
+    )
+    assert config.services["users"].breaker == BreakerPolicy(
+        slow_after_s=2.0,
+        slow_ratio=0.8,
+        max_open_ratio=1.0,
+        when_all_open=WhenAllOpen.ROUTE_ANYWAY,
+    )
+
+
+def test_a_limit_of_the_defaults_is_for_each_service_and_its_queue_for_routes_too() -> None:
+    config = compiled("""
+defaults: {max_concurrency: 50, max_queue: 5, max_concurrency_per_instance: 9, max_connections: 8}
+services:
+  users: {max_concurrency: auto, max_connections: 3}
+routes:
+  - {match: {path_prefix: /a}, service: users, max_concurrency: 7, max_queue_wait: 1s}
+  - {match: {path_prefix: /b}, service: orders, priority_class: sheddable,
+     deadline_header: X-Request-Timeout-Ms}
+""")
+
+    users, orders = config.services["users"], config.services["orders"]
+    assert users.limit == ConcurrencyPolicy(is_adaptive=True, queue=5)
+    assert orders.limit == ConcurrencyPolicy(limit=50, queue=5)
+    assert (users.max_per_instance, users.max_connections) == (9, 3)
+    assert (orders.max_per_instance, orders.max_connections) == (9, 8)
+    first, second = config.routes
+    assert first.limit == ConcurrencyPolicy(limit=7, queue=5, queue_wait_s=1.0)
+    assert second.limit == ConcurrencyPolicy(queue=5)
+    assert (first.priority_class, second.priority_class) == (
+        PriorityClass.NORMAL,
+        PriorityClass.SHEDDABLE,
+    )
+    assert (first.deadline_header, second.deadline_header) == (b"", b"x-request-timeout-ms")

@@ -142,6 +142,37 @@ def test_the_place_of_a_contradiction_is_the_value_that_makes_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("defaults", "own", "expected"),
+    [
+        (
+            "{}",
+            "{balance: hash}",
+            ["services.a.balance: hash needs hash_on; write hash_on: client_ip"],
+        ),
+        (
+            "{balance: hash}",
+            "{}",
+            ["defaults.balance: hash needs hash_on; write hash_on: client_ip"],
+        ),
+        ("{hash_on: path}", "{balance: hash}", []),
+        ("{}", "{balance: hash, hash_on: {header: X-User}}", []),
+        (
+            "{}",
+            "{sticky: {ttl: 1h}}",
+            ["services.a.sticky: needs cookie, the name of one; write cookie: route"],
+        ),
+        ("{}", "{sticky: 5}", []),
+        ("{sticky: {ttl: 1h}}", "{}", []),
+        ("{sticky: {cookie: route}}", "{sticky: {ttl: 1h}}", []),
+    ],
+)
+def test_balancing_is_whole_or_not_at_all(defaults: str, own: str, expected: list[str]) -> None:
+    problems = problems_of(f"defaults: {defaults}\nservices: {{a: {own}}}")
+
+    assert expected == [problem.partition(": ")[2] for problem in problems]
+
+
 @pytest.mark.parametrize("text", ["5", "routes: 5\nservices: 5\ndefaults: 5", "services: {a: [x]}"])
 def test_what_has_no_such_entries_has_nothing_to_compare(text: str) -> None:
     assert problems_of(text) == []
@@ -161,7 +192,57 @@ def test_a_service_to_which_no_route_goes_is_odd() -> None:
     assert warnings_of(text) == ["f:3:3: services.a: no route goes there"]
 
 
+@pytest.mark.parametrize(
+    ("balancing", "is_odd"),
+    [
+        ("{hash_on: path}", True),
+        ("{hash_on: path, balance: p2c}", True),
+        ("{hash_on: path, balance: hash}", False),
+        ("{}", False),
+    ],
+)
+def test_something_to_hash_on_without_hashing_is_odd(balancing: str, *, is_odd: bool) -> None:
+    text = f"version: 1\nservices: {{b: {balancing}}}\nroutes: [{{match: {{path: /}}, service: b}}]"
+
+    odd = ["f:2:25: services.b.hash_on: means nothing without balance: hash"]
+    assert warnings_of(text) == (odd if is_odd else [])
+
+
 def test_a_file_without_routes_is_odd() -> None:
     assert warnings_of("version: 1\nroutes: []") == [
         "f:2:9: routes: is empty: every request gets 404"
     ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "match", "said"),
+    [
+        ("{}", "{path_prefix: /a//b}", ".path_prefix: '/a//b' is not in normal form; write /a/b"),
+        ("{merge_slashes: false}", "{path_prefix: /a//b}", None),
+        ("{}", "{path: /a%2Fb}", None),
+        (
+            "{encoded_slash: reject}",
+            "{path: /a%2Fb}",
+            ".path: '/a%2Fb' can never match: the path has an encoded slash",
+        ),
+        (
+            "{}",
+            "{path: /a%5Cb}",
+            ".path: '/a%5Cb' can never match: the path has an encoded backslash",
+        ),
+        ("{encoded_backslash: keep}", "{path: /a%5Cb}", None),
+        (
+            "{semicolon: reject}",
+            "{path_prefix: /a;b}",
+            ".path_prefix: '/a;b' can never match: the path has a semicolon",
+        ),
+        ("{semicolon: perhaps}", "{path_prefix: /a;b}", None),
+        ("{semicolon: reject}", "{path_prefix: 5}", None),
+    ],
+)
+def test_a_route_whose_path_no_request_can_have_is_found(
+    paths: str, match: str, said: str | None
+) -> None:
+    found = problems_of(f"paths: {paths}\nroutes:\n  - {{match: {match}, service: x}}")
+
+    assert [said] == [one.partition("match")[2] for one in found] if said else found == []

@@ -7,7 +7,9 @@ import json
 import pytest
 from pydantic.fields import FieldInfo
 
-from gateway.config.models import PLACES, Policy, RetryEntry, RoutesFile, TimeoutsEntry
+from gateway.config.entry import Policy
+from gateway.config.models import PLACES, RoutesFile
+from gateway.config.policies import RetryEntry, TimeoutsEntry
 
 FIELDS = [
     pytest.param(field, id=f"{place}.{key}")

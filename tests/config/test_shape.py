@@ -43,8 +43,9 @@ def test_what_is_right_gives_the_whole_file() -> None:
         (
             "wings: 2",
             (
-                "unknown key; known here: id, match, service, strip_prefix, add_prefix, "
-                "preserve_host, max_body, upgrade, timeouts, retry"
+                "unknown key; known here: id, match, service, app, middleware, strip_prefix, "
+                "add_prefix, preserve_host, max_body, upgrade, max_concurrency, max_queue, "
+                "max_queue_wait, priority_class, deadline_header, timeouts, retry"
             ),
         ),
     ],
@@ -154,9 +155,9 @@ def test_the_outermost_keys(text: str, expected: list[str]) -> None:
 
 
 def test_what_is_missing_is_told_where_it_should_be() -> None:
-    assert problems_of_route("id: a") == [
-        "3:5: routes[0].match: is missing",
-        "3:5: routes[0].service: is missing",
+    assert problems_of_route("id: a") == ["3:5: routes[0].match: is missing"]
+    assert problems_of_route("match: {path: /}") == [
+        "3:5: routes[0]: needs service, or app for an ASGI app in this process"
     ]
 
 
