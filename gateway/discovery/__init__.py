@@ -7,6 +7,7 @@ link             whether the registry as a whole can be reached; one probe for t
 consul           the one module that knows python-consul2, over httpx
 consul_answers   Consul's JSON -> Instances
 consul_registry  Consul as a Registry: one watcher for each followed service
+selection        the catalog -> what each service's Fleet follows
 static           instances from the configuration as a Registry
 disk             the last Snapshots on disk, for a start while the registry is away
 """

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 
 import httpx
 
+from gateway.core.selection import split_part
 from gateway.core.watch import Trouble
 from gateway.discovery.consul_answers import TaggedAddress, instances_of
 from gateway.discovery.source import Answer, SourceError
@@ -35,6 +36,7 @@ with warnings.catch_warnings():
 Consistency = Literal["default", "stale", "consistent"]
 
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DATACENTER = re.compile(r"[A-Za-z0-9_-]+")
 _NO_LEADER = ("rpc error", "No cluster leader", "No known Consul servers")
 _RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
 _DETAIL_LENGTH = 200
@@ -104,6 +106,11 @@ class Reply:
 def is_service_name(name: str) -> bool:
     """Whether a name may go into a path of Consul's API: nothing in it can lead elsewhere."""
     return _SERVICE_NAME.fullmatch(name) is not None and ".." not in name
+
+
+def is_datacenter(name: str) -> bool:
+    """Whether Consul could have a datacenter of this name."""
+    return _DATACENTER.fullmatch(name) is not None
 
 
 class HttpxAdapter:
@@ -197,9 +204,10 @@ class ConsulSource:
     async def query(self, service: str, *, index: int) -> Answer:
         """Ask for a service; see `gateway.discovery.source.Source`.
 
-        A stale answer of a server that lags or knows no leader is asked again of the leader.
+        `web@dc2` is asked of that datacenter, through the same agent. A stale answer of a server
+        that lags or knows no leader is asked again of the leader.
         """
-        if not is_service_name(service):
+        if not is_service_name(split_part(service)[0]):
             raise SourceError(Trouble.BAD, f"not a service name: {service[:64]!r}")
         reply = await self._read(self._api, service, index)
         if self._options.consistency == "stale" and not self._is_fresh(reply.meta):
@@ -225,7 +233,8 @@ class ConsulSource:
     async def _read(self, api: _Api, service: str, index: int) -> Reply:
         wait = f"{round(self._options.wait_s * 1000)}ms"
         # No `passing`, `filter` or `near`: they save bytes and hide why an instance is away.
-        reply: Reply = await api.health.service(service, index=index, wait=wait)
+        name, datacenter = split_part(service)
+        reply: Reply = await api.health.service(name, index=index, wait=wait, dc=datacenter)
         return reply
 
     def _is_fresh(self, meta: Meta) -> bool:

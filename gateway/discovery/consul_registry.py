@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.core.registry import RegistryHealth
+from gateway.core.selection import split_part
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.consul import Consul, ConsulOptions, is_service_name
+from gateway.discovery.consul import Consul, ConsulOptions, is_datacenter, is_service_name
 from gateway.discovery.link import Link, LinkPolicy
 from gateway.discovery.watcher import (
     WatchBudget,
@@ -102,11 +103,16 @@ class ConsulRegistry:
     def follow(self, services: Collection[str]) -> None:
         """Follow exactly these services from now on, before or while `run` runs.
 
-        Raises ValueError, and changes nothing, when one of the names cannot be one of Consul's.
+        `web@dc2` is the service in another datacenter; it counts as a service of its own, also
+        against `max_watches`. Raises ValueError, and changes nothing, when one of the names cannot
+        be one of Consul's.
         """
-        for service in services:
+        for part in services:
+            service, datacenter = split_part(part)
             if not is_service_name(service):
-                raise ValueError(f"not a service name: {service!r}")
+                raise ValueError(f"not a service name: {part!r}")
+            if datacenter is not None and not is_datacenter(datacenter):
+                raise ValueError(f"not a datacenter: {part!r}")
         self._wanted = frozenset(services)
         self._has_changed.set()
 

@@ -111,6 +111,7 @@ class Watcher:
         self._asked_count = self._answer_count = self._error_count = 0
         self._trouble: Trouble | None = None
         self._skipped_count = 0
+        self._is_told = False  # that it has trouble which is not the registry's as a whole
 
     def __repr__(self) -> str:
         mode = "polling" if self._watch is None else "watching"
@@ -186,6 +187,7 @@ class Watcher:
         """Believe of an answer what is to be believed, and publish it."""
         self._answer_count += 1
         self._trouble = Trouble.DENIED if reading.is_filtered else None
+        self._is_told = False
         self._note_skipped(answer.skipped_count)
         self._view = self._view.after(
             answer.instances,
@@ -232,7 +234,8 @@ class Watcher:
             await self._context.link.verify()
         if not self._context.link.is_up:
             return  # the next round parks
-        if self._state.phase is not phase:
+        if self._state.phase is not phase or not self._is_told:
+            self._is_told = True
             _log.warning(
                 "watch_failed",
                 service=self.service,

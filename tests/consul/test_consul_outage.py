@@ -209,9 +209,10 @@ async def test_connections_over_the_limit_of_consul_are_replaced_by_polling(
         async with following(asked, services) as seen:
             for service in services:
                 await seen.wait_for(1, service, within_s=15)
+            # On a busy machine the one that asks after Consul itself may meet the limit too.
+            await wait_until(lambda: seen.registry.health().reachable)
             polling = [name for name, one in seen.registry.statuses().items() if one.is_polling]
 
-            assert seen.registry.health().reachable
             assert 10 <= len(polling) <= 14
 
             watched = next(name for name in services if name not in polling)

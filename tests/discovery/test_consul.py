@@ -211,6 +211,13 @@ async def test_token_datacenter_and_consistency_go_with_the_question(fake: FakeC
     assert question.params == {"dc": "dc2", "consistent": ""}
 
 
+async def test_a_service_in_another_datacenter_is_asked_of_that_one(fake: FakeConsul) -> None:
+    async with Consul(replace(options(fake), datacenter="dc2")) as consul:
+        await consul.poll.query("web@dc3", index=0)
+
+    assert [question.params for question in fake.asked("web")] == [{"dc": "dc3"}]
+
+
 async def test_a_token_file_goes_before_a_token_and_is_read_for_each_question(
     fake: FakeConsul, tmp_path: Path
 ) -> None:

@@ -69,16 +69,30 @@ async def test_services_can_be_added_and_taken_away_while_others_are_not_disturb
         await seen.wait_for(1, "other")
 
 
+@pytest.mark.parametrize("name", ["../agent/self", "web@", "web@eu/west", "@dc2", "web@dc2@dc3"])
 async def test_a_name_that_consul_cannot_have_is_an_error_and_changes_nothing(
-    fake: FakeConsul,
+    fake: FakeConsul, name: str
 ) -> None:
     async with following(options(fake)) as seen:
         await seen.wait_for(2)
 
-        with pytest.raises(ValueError, match="agent/self"):
-            seen.registry.follow({"other", "../agent/self"})
+        with pytest.raises(ValueError, match=name):
+            seen.registry.follow({"other", name})
 
         assert set(seen.registry.statuses()) == {"web"}
+
+
+async def test_other_datacenters_are_followed_apart_and_count_against_the_watches(
+    fake: FakeConsul,
+) -> None:
+    parts = {"web", "web@dc2", "web@dc3"}
+    async with following(options(fake, max_watches=2), parts) as seen:
+        for part in parts:
+            await seen.wait_for(2, part)
+
+        modes = [status.is_polling for status in seen.registry.statuses().values()]
+        assert sorted(modes) == [False, False, True]
+        assert {question.params.get("dc") for question in fake.asked("web")} == {None, "dc2", "dc3"}
 
 
 async def test_it_ends_at_once_and_keeps_what_it_found(fake: FakeConsul) -> None:

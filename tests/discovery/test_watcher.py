@@ -299,6 +299,22 @@ async def test_a_fault_of_our_own_is_logged_and_the_watcher_lives_on(scene: Scen
     assert [one["log_level"] for one in logs if one["event"] == "watcher_failed"] == ["error"]
 
 
+async def test_a_trouble_that_begins_in_an_outage_is_logged_after_it(scene: Scene) -> None:
+    """What never had an answer is degraded from the start, and must not be so silently."""
+    scene.probe_error = SourceError(Trouble.UNREACHABLE, "away")
+    nowhere = SourceError(Trouble.PROTOCOL, "No path to datacenter")
+    with capture_logs() as logs:
+        async with scene.running() as watcher:
+            await wait_until(lambda: watcher.status().phase is Phase.DEGRADED)
+            scene.probe_error = None
+            await wait_until(lambda: scene.watches)
+            scene.watch.play(nowhere, nowhere)
+            await wait_until(lambda: len(scene.watch.asked) == 3)
+
+    told = [one["detail"] for one in logs if one["event"] == "watch_failed"]
+    assert told == ["No path to datacenter"]
+
+
 async def test_a_trouble_is_logged_when_it_begins_and_not_again(scene: Scene) -> None:
     denied = SourceError(Trouble.DENIED, "no rights")
     policy = replace(POLICY, watch=replace(POLICY.watch, slow_min_s=0, slow_max_s=0.01))
