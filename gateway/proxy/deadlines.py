@@ -8,11 +8,16 @@ is therefore late by up to a tick, which nobody notices at the scale of seconds.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.proxy.alarms import Alarms
+
 TICK_S = 0.1
 _TICKS_BETWEEN_SWEEPS = 10
+_LAG_KEPT = 0.8
+_LATE_AT_ONCE = 8
 
 
 class Expiring(Protocol):
@@ -38,23 +43,45 @@ class Sweepable(Protocol):
 
 
 class Deadlines:
-    """The clock and those who wait by it. `watched` and `swept` are written by whoever waits."""
+    """The clock and those who wait by it. `watched` and `swept` are written by whoever waits.
 
-    __slots__ = ("_ticks", "_timer", "now_s", "swept", "watched")
+    `lag_s` is how late the loop was of late: the latest tick, older ones counting less.
+    """
+
+    __slots__ = (
+        "_late",
+        "_loop",
+        "_ticks",
+        "_timer",
+        "alarms",
+        "lag_s",
+        "now_s",
+        "swept",
+        "watched",
+    )
 
     def __init__(self) -> None:
+        self.alarms = Alarms()
+        self.lag_s = 0.0
         self.watched: set[Expiring] = set()
         self.swept: set[Sweepable] = set()
         self.now_s = 0.0
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._late: deque[Expiring] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to tick in this loop."""
-        self._tick(loop, loop.time)
+        self._loop = loop
+        self.alarms.start(loop)
+        self._tick(loop, loop.time, due_s=loop.time())
 
     def stop(self) -> None:
         """Tick no more."""
+        self._loop = None
+        self._late.clear()
+        self.alarms.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -62,20 +89,41 @@ class Deadlines:
     def look(self, now_s: float) -> None:
         """Tell everybody whose deadline has passed; done by each tick.
 
-        What one of them raises ends that one, and comes out here; the others hear of it next time.
+        While it ticks in a loop, many are told a few at a time, so that nobody has to wait for
+        thousands that gave up at the same moment. What one of them raises ends that one, and comes
+        out here; the others hear of it next time.
         """
         self.now_s = now_s
-        for late in [one for one in self.watched if one.deadline_s <= now_s]:
-            if late in self.watched:  # one that expired may have settled another
-                _expire(late, now_s)
+        self.alarms.ring(now_s)
+        if not self._late:
+            self._late.extend([one for one in self.watched if one.deadline_s <= now_s])
+        self._expire_some(now_s)
         self._ticks += 1
         if self._ticks % _TICKS_BETWEEN_SWEEPS == 0:
             for sweepable in tuple(self.swept):
                 sweepable.sweep(now_s)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
-        self._timer = loop.call_later(TICK_S, self._tick, loop, clock)
-        self.look(clock())
+    def _expire_some(self, now_s: float) -> None:
+        late, loop = self._late, self._loop
+        for _ in range(len(late) if loop is None else min(len(late), _LATE_AT_ONCE)):
+            one = late.popleft()
+            # One that expired may have settled another, and one that waited here has moved on.
+            if one in self.watched and one.deadline_s <= now_s:
+                _expire(one, now_s)
+        if late and loop is not None:
+            loop.call_soon(self._expire_more)
+
+    def _expire_more(self) -> None:
+        if self._loop is not None:
+            self._expire_some(self._loop.time())
+
+    def _tick(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], due_s: float
+    ) -> None:
+        now_s = clock()
+        self.lag_s = max(now_s - due_s, self.lag_s * _LAG_KEPT)
+        self._timer = loop.call_later(TICK_S, self._tick, loop, clock, now_s + TICK_S)
+        self.look(now_s)
 
 
 def _expire(late: Expiring, now_s: float) -> None:

@@ -1,23 +1,28 @@
 """The connections to one instance: the idle ones last used first, and those being made.
 
 The connection that was used last is given first, so that the others grow old and are closed. A
-request that may not be sent twice gets a connection that was used a moment ago, or a new one: one
-that has been idle for long may be closed at the other end, which only shows when it is too late.
+request that may not be sent twice, or whose body cannot be, gets a connection that was used just
+now, or a new one: one that has been idle for long may be closed at the other end, which only shows
+when it is too late.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from gateway.core.failure import Failure
-from gateway.core.idle import IdleLimit
+from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.outbox import Outbox
+from gateway.proxy.sides import Carried
 from gateway.proxy.tls import TlsClient, is_of_tls, reason_of
 from gateway.proxy.upstream import UpstreamConnection
+
+_OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 MAX_IDLE = 256
 TRUSTED_IDLE_S = 1.0
@@ -37,16 +42,18 @@ class Spawn(Protocol):
 class Pool:
     """The connections to one instance. Implements both ConnectionPool and Home.
 
-    `tls` is None for plain connections.
+    `tls` is None for plain connections. `max_connections` is how many there may be, None for any
+    number; whoever asks for one has seen to it that no more are busy, so it only bounds idle ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- they are all different things
         self,
         instance: Instance,
         *,
         spawn: Spawn,
         clock: Callable[[], float],
         deadlines: Deadlines,
+        outbox: Outbox,
         tls: TlsClient | None = None,
     ) -> None:
         self._instance = instance
@@ -54,8 +61,11 @@ class Pool:
         self._spawn = spawn
         self._clock = clock
         self._deadlines = deadlines
+        self._outbox = outbox
         self._idle: list[UpstreamConnection] = []
-        self._connecting: dict[Exchange, asyncio.Task[None]] = {}
+        self._open: set[UpstreamConnection] = set()
+        self.max_connections: int | None = None
+        self._connecting: dict[Carried, asyncio.Task[None]] = {}
         self._is_retired = False
         self._limit = IdleLimit()
 
@@ -63,29 +73,45 @@ class Pool:
         idle, connecting = len(self._idle), len(self._connecting)
         return f"<Pool {self._instance.authority}, {idle} idle, {connecting} connecting>"
 
-    def acquire(
-        self, exchange: Exchange, now_s: float, *, is_fresh: bool
-    ) -> UpstreamConnection | None:
+    def acquire(self, exchange: Carried, now_s: float) -> UpstreamConnection | None:
         """Give an idle connection, or None and start one."""
         idle = self._idle
-        while idle and not is_fresh:
+        while idle:
             connection = idle.pop()
             if connection.is_closing:
                 continue
-            if exchange.is_repeatable or self._is_trusted(connection, now_s):
+            if (
+                now_s - connection.idle_since_s <= ALWAYS_USABLE_S
+                or exchange.is_repeatable
+                or self._is_trusted(connection, now_s)
+            ):
                 return connection
             idle.append(connection)
             break
+        self.open_for(exchange)
+        return None
+
+    def open_for(self, exchange: Carried) -> None:
+        """Start a connection."""
+        if self.max_connections is not None:
+            self._make_room(self.max_connections)
         name = f"connect:{self._instance.authority}"
         self._connecting[exchange] = self._spawn(self._connect_for(exchange), name=name)
-        return None
+
+    def _make_room(self, limit: int) -> None:
+        """Close idle connections, the oldest first, so that there may be one more."""
+        surplus = len(self._open) + len(self._connecting) + 1 - limit
+        for connection in [one for one in self._idle if not one.is_closing][: max(surplus, 0)]:
+            self._idle.remove(connection)  # or its end would be taken for the instance's doing
+            connection.abort()
+            self._open.discard(connection)
 
     def _is_trusted(self, connection: UpstreamConnection, now_s: float) -> bool:
         """Tell whether a connection is good enough for a request that may not be sent twice."""
         usable_s = min(TRUSTED_IDLE_S, self._limit.usable_s(now_s))
         return now_s - connection.idle_since_s <= usable_s
 
-    def abandon(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: Carried) -> None:
         """Forget that this Exchange waits for a connection."""
         task = self._connecting.pop(exchange, None)
         if task is not None:
@@ -98,18 +124,23 @@ class Pool:
         for connection in idle:
             connection.abort()
 
-    def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
+    def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next Exchange."""
-        if connection.idle_timeout_s is not None:
-            self._limit.said(connection.idle_timeout_s, now_s)
-        if self._is_retired or connection.is_closing or len(self._idle) >= MAX_IDLE:
+        idle = self._idle
+        if self._is_retired or connection.is_closing or len(idle) >= MAX_IDLE:
             connection.abort()
             return
-        self._idle.append(connection)
-        self._deadlines.swept.add(self)
+        if not idle:
+            self._deadlines.swept.add(self)
+        idle.append(connection)
+
+    def keeps_idle(self, for_s: float, now_s: float) -> None:
+        """Hear from the instance for how long it keeps idle connections."""
+        self._limit.said(for_s, now_s)
 
     def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
         """Forget a connection that was closed while it was idle."""
+        self._open.discard(connection)
         if idle_s is not None and connection in self._idle:
             self._idle.remove(connection)
             self._limit.seen(idle_s, self._clock())
@@ -123,19 +154,19 @@ class Pool:
         if not idle:
             self._deadlines.swept.discard(self)
 
-    async def _connect_for(self, exchange: Exchange) -> None:
+    async def _connect_for(self, exchange: Carried) -> None:
         try:
             await self._connect(exchange)
         except Exception:  # a mistake of ours: the Exchange must not wait for its deadline
             exchange.break_down(self._clock())
             raise
 
-    async def _connect(self, exchange: Exchange) -> None:
+    async def _connect(self, exchange: Carried) -> None:
         loop = asyncio.get_running_loop()
         instance, tls = self._instance, self._tls
         try:
             _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self, self._clock),
+                lambda: UpstreamConnection(self, self._clock, self._outbox),
                 instance.host,
                 instance.port,
                 ssl=None if tls is None else tls.context,
@@ -148,7 +179,10 @@ class Pool:
             failure, reason = Failure.CONNECT_FAILED, str(error)
             if tls is not None and is_of_tls(error):
                 failure, reason = Failure.TLS_FAILED, reason_of(error)
+            elif isinstance(error, OSError) and error.errno in _OUR_OWN_LACK:
+                failure = Failure.OVER_CAPACITY  # no instance is to blame for that
             exchange.upstream_failed(failure, f"{instance.authority}: {reason}", self._clock())
             return
         self._connecting.pop(exchange, None)
+        self._open.add(connection)
         exchange.upstream_ready(connection, self._clock())

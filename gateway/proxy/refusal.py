@@ -12,9 +12,9 @@ from math import ceil
 
 from gateway.core.failure import CLIENT_GONE_STATUS, VERDICTS, Failure
 from gateway.core.fleet import Fleet
-from gateway.core.message import AnswerHead, Fields, Request
+from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request, lines_of
 from gateway.core.routing import NoMatch
-from gateway.proxy.sides import ConnectionPool
+from gateway.proxy.sides import ClientSide, ConnectionPool
 
 _PROBLEM_TYPE = "urn:gateway:failure:"
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -30,6 +30,15 @@ def status_of(failure: Failure) -> int:
     if failure is Failure.CLIENT_GONE:
         return CLIENT_GONE_STATUS
     return VERDICTS[failure].status or 502
+
+
+def say(client: ClientSide, head: AnswerHead, body: bytes) -> None:
+    """Give a client a whole answer; `body` may be empty."""
+    client.send_head(head)
+    if body:
+        client.send_body(body)
+    client.send_end(NO_FIELDS)
+    client.flush()
 
 
 def refuse(
@@ -53,12 +62,15 @@ def refuse(
     head = AnswerHead(
         status,
         reason_phrase(status),
-        [
-            (b"Content-Type", b"application/problem+json"),
-            (b"Cache-Control", b"no-store"),
-            (b"X-Gateway-Reason", failure.value.encode("ascii")),
-            *extra,
-        ],
+        lines_of(
+            [
+                (b"Content-Type", b"application/problem+json"),
+                (b"Content-Length", b"%d" % len(body)),
+                (b"Cache-Control", b"no-store"),
+                (b"X-Gateway-Reason", failure.value.encode("ascii")),
+                *extra,
+            ]
+        ),
     )
     head.length = len(body)
     head.has_body = request.method != b"HEAD"
@@ -88,4 +100,5 @@ def come_again(failure: Failure, fleet: Fleet[ConnectionPool] | None, now_s: flo
         return []
     retry_at_s = fleet.retry_at_s(now_s) if fleet is not None else None
     delay_s = 0.0 if retry_at_s is None else retry_at_s - now_s
-    return [(b"Retry-After", b"%d" % max(1, ceil(delay_s)))]
+    # The difference of two floats may be a hair over a second, and that is not two of them.
+    return [(b"Retry-After", b"%d" % max(1, ceil(round(delay_s, 3))))]

@@ -4,17 +4,27 @@ A client's offer goes to the instance only for protocols that the route takes. O
 answered 101 with just that protocol, request and answer become two streams of bytes without an end
 of their own, with the same back-pressure as any body. Nothing that a client sends behind its offer
 passes before the 101 (CVE-2026-2833), and no other status opens a tunnel (CVE-2024-23326).
+
+Of a WebSocket the frames are counted as they pass, so that both ends can be told when the gateway
+must end it; the bytes of any other protocol mean nothing to it.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.core.failure import Failure
 from gateway.core.headers import connection_names
 from gateway.core.message import Fields, Request
+from gateway.core.websocket import GOING_AWAY, Frames, close_frame
 from gateway.proxy.upload import Upload
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
 
 # A length that is never reached: the bytes pass as they are, and are never whole.
 _ENDLESS = 1 << 62
+_WEBSOCKET = b"websocket"
 
 
 def refused_offer(request: Request, taken: frozenset[bytes]) -> tuple[Failure, str] | None:
@@ -25,7 +35,7 @@ def refused_offer(request: Request, taken: frozenset[bytes]) -> tuple[Failure, s
     """
     if not request.upgrade or (request.upgrade in taken and request.length == 0):
         return None
-    is_websocket = request.upgrade == b"websocket"
+    is_websocket = request.upgrade == _WEBSOCKET
     request.upgrade = b""
     if is_websocket:
         return Failure.NOT_IMPLEMENTED, "WebSocket is not taken on this route"
@@ -33,10 +43,8 @@ def refused_offer(request: Request, taken: frozenset[bytes]) -> tuple[Failure, s
 
 
 def offer_lines(request: Request) -> bytes:
-    """Write the offer for the instance, if there is one."""
-    if not request.upgrade:
-        return b""
-    return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade
+    """Write the offer for the instance."""
+    return b"\r\nConnection: Upgrade\r\nUpgrade: %b" % request.upgrade
 
 
 def switched_to(fields: Fields) -> bytes:
@@ -52,8 +60,33 @@ def switched_to(fields: Fields) -> bytes:
     return named[0] if is_meant and len(named) == 1 else b""
 
 
-def tunnel_upload() -> Upload:
-    """Make the Upload that a client's bytes pass through once the protocol has switched."""
-    upload = Upload(_ENDLESS, buffer_bytes=0)
-    upload.forget()
-    return upload
+class Tunnel(Upload):
+    """What the bytes pass through once the protocol has switched; nothing is kept of them."""
+
+    __slots__ = ("_to_client", "_to_instance")
+
+    def __init__(self, protocol: bytes) -> None:
+        super().__init__(_ENDLESS, buffer_bytes=0)
+        self.forget()
+        is_websocket = protocol == _WEBSOCKET
+        self._to_instance = Frames() if is_websocket else None
+        self._to_client = Frames() if is_websocket else None
+
+    def add(self, chunk: bytes) -> bytes:
+        """Take what the client sent."""
+        if self._to_instance is not None:
+            self._to_instance.count(chunk)
+        return super().add(chunk)
+
+    def passes_back(self, chunk: bytes) -> None:
+        """Take note of what the instance sent."""
+        if self._to_client is not None:
+            self._to_client.count(chunk)
+
+    def close(self, exchange: Exchange, now_s: float) -> None:
+        """End it from between its ends, with a word to each that can be told one at this point."""
+        if self._to_instance is not None and self._to_instance.takes_another:
+            exchange.client_body(close_frame(GOING_AWAY, is_masked=True), now_s)
+        if self._to_client is not None and self._to_client.takes_another:
+            exchange.client.send_body(close_frame(GOING_AWAY, is_masked=False))
+        exchange.client_gone(now_s)

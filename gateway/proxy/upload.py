@@ -12,12 +12,14 @@ from gateway.core.failure import Failure
 from gateway.core.headers import trailer_fields
 from gateway.core.message import Fields
 
+_CONTINUE = 100
+
 
 class Upload:
     """A request body. `length` is what the head declares, None for chunked.
 
     `last_bytes` end the body on the wire: nothing, or the last chunk with the trailers; they are
-    known once it has ended.
+    known once it has ended. `is_held_back` says that the client waits with it for a 100.
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Upload:
         "_kept",
         "_kept_bytes",
         "_max_bytes",
+        "is_held_back",
         "last_bytes",
         "length",
         "received_bytes",
@@ -34,19 +37,43 @@ class Upload:
         self.length = length
         self._max_bytes = max_bytes
         self.received_bytes = 0
+        self.is_held_back = False
         self.last_bytes = b""
         self._buffer_bytes = buffer_bytes
         self._kept: list[bytes] | None = []
         self._kept_bytes = 0
 
+    @classmethod
+    def gone(cls, size_bytes: int) -> Upload:
+        """Make one that is over, and of which only its length is still known."""
+        upload = cls(size_bytes, buffer_bytes=0)
+        upload.received_bytes = size_bytes
+        upload.forget()
+        return upload
+
     def __repr__(self) -> str:
         kept = "not kept" if self._kept is None else f"{self._kept_bytes} kept"
         return f"<Upload {self.received_bytes} of {self.length}, {kept}>"
+
+    def is_asked_for_by(self, status: int) -> bool:
+        """Take note of an interim answer; True if the client need not wait any longer."""
+        if status != _CONTINUE or not self.is_held_back:
+            return False
+        self.is_held_back = False
+        return True
 
     @property
     def is_kept(self) -> bool:
         """Whether all that came so far can be sent again."""
         return self._kept is not None
+
+    @property
+    def stays_kept(self) -> bool:
+        """Whether all of it can be sent again, what is still to come included, as far as known."""
+        length = self.length
+        if length is None:
+            length = self.received_bytes if self.last_bytes else self._buffer_bytes + 1
+        return self._kept is not None and length <= self._buffer_bytes
 
     @property
     def is_over_buffer(self) -> bool:
@@ -64,6 +91,7 @@ class Upload:
     def add(self, chunk: bytes) -> bytes:
         """Take the next piece; return it framed."""
         self.received_bytes += len(chunk)
+        self.is_held_back = False
         if self._kept is not None:
             self._kept.append(chunk)
             self._kept_bytes += len(chunk)

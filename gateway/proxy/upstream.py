@@ -1,43 +1,69 @@
 """One connection to an instance: HTTP/1.1 spoken strictly, one Exchange at a time.
 
-What comes in is parsed by llhttp in its strict mode and checked once more where that is lenient.
-Anything that could be read in two ways ends the connection (RFC 9112 §6.3, §11). One rule keeps
-answers from being mixed up: a connection goes back to its pool only when the whole read that ended
-an answer had nothing behind it, and an idle connection on which anything arrives is closed.
+What comes in is read by `gateway.proxy.answers`. Anything that could be read in two ways ends the
+connection (RFC 9112 §6.3, §11). One rule keeps answers from being mixed up: a connection goes back
+to its pool only when the whole read that ended an answer had nothing behind it, and an idle
+connection on which anything arrives is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
+from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from gateway.core.chunked import ChunkedReader
 from gateway.core.failure import Failure
-from gateway.core.headers import FramingError, connection_names, read_answer
-from gateway.core.message import NO_FIELDS, AnswerHead, Fields
-from gateway.proxy.tls import reason_of, was_cut
-from gateway.proxy.tunnel import switched_to
+from gateway.core.headers import FramingError
+from gateway.core.heads import HEAD_END, end_of_head
+from gateway.core.message import NO_FIELDS, AnswerHead, fields_of
+from gateway.proxy.answers import (
+    FIRST_FINAL,
+    MAX_HEAD_BYTES,
+    SWITCHING_PROTOCOLS,
+    check_head,
+    read_head,
+)
+from gateway.proxy.loss import UNASKED, loss_of
+from gateway.proxy.outbox import Outbox
+from gateway.proxy.tls import was_cut
 
 if TYPE_CHECKING:
-    from gateway.proxy.exchange import Exchange
+    from gateway.proxy.sides import Carried
 
-MAX_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 32
-_SWITCHING_PROTOCOLS = 101
-_FIRST_FINAL = 200
+_MAX_TRAILERS = 100
+_HEAD_END_BYTES = len(HEAD_END)
 _TUNNEL_LINGER_S = 2.0
-_HEAD_END = b"\r\n\r\n"
-_CONTROLS = frozenset(range(32)) - {9} | {127}
+_ALL_OF_IT = 1 << 62
+
+
+class _Part(IntEnum):
+    """What the next byte from the instance belongs to."""
+
+    HEAD = 0
+    LENGTH = 1  # a body of known length
+    CHUNKS = 2
+    END = 3  # a body that ends with the connection
+    TUNNEL = 4
+    OVER = 5  # nothing more: the answer is whole
+
+
+_HEAD, _LENGTH, _CHUNKS, _END, _TUNNEL, _OVER = _Part
 
 
 class Home(Protocol):
     """Where a connection goes when it has nothing in hand."""
 
-    def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
+    def take_back(self, connection: UpstreamConnection) -> None:
         """Take a connection that may carry another Exchange."""
+        ...
+
+    def keeps_idle(self, for_s: float, now_s: float) -> None:
+        """Hear from the instance for how long it keeps idle connections."""
         ...
 
     def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
@@ -52,25 +78,26 @@ class UpstreamConnection(asyncio.Protocol):
     fault. `idle_since_s` is when it was last given back.
     """
 
-    def __init__(self, home: Home, clock: Callable[[], float]) -> None:
+    def __init__(self, home: Home, clock: Callable[[], float], outbox: Outbox) -> None:
         self.was_used = False
         self.idle_since_s = 0.0
         self.is_closing = False
         self._home = home
         self._clock = clock
+        self._outbox = outbox
         self._transport: asyncio.Transport
-        self._exchange: Exchange | None = None
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._to_head = False
+        self._exchange: Carried | None = None
+        self._part: _Part = _HEAD
         self._head: AnswerHead | None = None
-        self._fields: Fields = []
-        self._reason = b""
-        self._got_bytes = 0
+        self._begun = b""
+        self._parser: httptools.HttpResponseParser | None = None
+        self._left_bytes = 0
+        self._chunks: ChunkedReader
         self._interim_count = 0
-        self._is_complete = False
         self._has_extra = False
-        self._is_tunnel = False
-        self._wrong = ""
+        self._is_paused = False
+        self._begun_in = -1
+        self._lingering: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         state = "closing" if self.is_closing else "busy" if self._exchange else "idle"
@@ -78,48 +105,49 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- The Exchange tells ----------------------------------------------------------------------
 
-    def begin(self, exchange: Exchange, request: bytes, *, to_head: bool) -> None:
+    def begin(self, exchange: Carried, request: bytes) -> None:
         """Carry this Exchange from now on, and send the first bytes of its request."""
         self._exchange = exchange
-        self._to_head = to_head
+        self._part = _HEAD
         self._head = None
-        self._fields = []
-        self._reason = b""
-        self._got_bytes = 0
         self._interim_count = 0
-        self._is_complete = False
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
-        self._transport.write(request)
-
-    @property
-    def idle_timeout_s(self) -> float | None:
-        """For how long the instance said that it keeps this connection idle, None if it did not."""
-        return self._head.idle_timeout_s if self._head is not None else None
+        self._begun_in = self._outbox.round
+        self._outbox.write(self._transport, request)
 
     def write(self, chunk: bytes) -> None:
         """Send more of the request."""
-        self._transport.write(chunk)
+        self._outbox.write(self._transport, chunk)
 
     def pause_reading(self) -> None:
         """Stop reading the answer."""
+        self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading the answer."""
+        self._is_paused = False
         self._transport.resume_reading()
 
-    def finish(self, *, is_reusable: bool) -> None:
-        """Let the Exchange go after its answer; go home, or close."""
+    def leave(self) -> None:
+        """Let the Exchange go, and close: after a tunnel by and by, else at once."""
+        self._exchange = None
+        if self._part is _TUNNEL:
+            self._close_tunnel()
+        else:
+            self.abort()
+
+    def finish(self, now_s: float) -> None:
+        """Let the Exchange go, told whole both ways; go home, or close."""
         self._exchange = None
         head = self._head
-        if self._is_tunnel:
-            self._close_tunnel()
-        elif is_reusable and head is not None and head.keeps_alive and not self._has_extra:
+        if head is not None and head.keeps_alive and not self._has_extra:
             self.was_used = True
-            self._transport.resume_reading()
-            self.idle_since_s = self._clock()
-            self._home.take_back(self, self.idle_since_s)
+            self.idle_since_s = now_s
+            if self._is_paused:
+                self.resume_reading()
+            if head.idle_timeout_s is not None:
+                self._home.keeps_idle(head.idle_timeout_s, now_s)
+            self._home.take_back(self)
         else:
             self.abort()
 
@@ -138,30 +166,34 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what the instance sent, and tell the Exchange what it means."""
         exchange = self._exchange
-        if exchange is None:
-            self.abort()  # nobody asked: whatever this is, it is no answer to the next request
+        now_s = self._clock()
+        if exchange is None or (self._begun_in == self._outbox.round and self.was_used):
+            self._let_go_unasked(exchange, now_s)
             return
-        self._got_bytes += len(data)
         try:
-            self._feed(exchange, data)
-            if self._wrong or self._got_bytes > MAX_HEAD_BYTES:
-                self._went_wrong()
+            try:
+                start = self._read_head(exchange, data, 0, now_s) if self._part is _HEAD else 0
+                if start < len(data):
+                    self._read(exchange, data, start, now_s)
+            except FramingError as error:
+                self._went_wrong(exchange, str(error), now_s)
             if self._exchange is exchange:
-                if self._is_complete:
-                    if self._to_head and data.find(_HEAD_END) != len(data) - len(_HEAD_END):
-                        self._has_extra = True  # the parser was dropped, it cannot say
-                    # Fields that came behind the answer must not be taken for its trailers.
-                    trailers = NO_FIELDS if self._has_extra else self._fields
-                    exchange.upstream_end(trailers, self._clock())
+                if self._part is _OVER:
+                    self._tell_end(exchange, now_s)
                 exchange.client.flush()
         except Exception:  # a mistake of ours: the instance is not to blame, and the loop logs it
-            exchange.break_down(self._clock())
+            exchange.break_down(now_s)
             raise
 
     def eof_received(self) -> bool:
         """Take the end of the stream: nobody may begin on it any more."""
         self.is_closing = True
-        if not self._is_tunnel:
+        if self._exchange is not None and self._begun_in == self._outbox.round:
+            self._exchange.anything_sent = False  # the request has not left, and does not any more
+        if self._part is _TUNNEL:
+            self._outbox.send()  # what the client said last may still leave
+            self._linger()
+        else:
             self._transport.abort()  # no answer comes any more: the rest of a request is let go
         return False
 
@@ -169,8 +201,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Find out what the end of the connection means for the Exchange in hand."""
         self.is_closing = True
         exchange, self._exchange = self._exchange, None
-        self._parser = None
         now_s = self._clock()
+        if self._lingering is not None:
+            self._lingering.cancel()
         if exchange is None:
             self._home.lost(self, idle_s=now_s - self.idle_since_s if self.was_used else None)
             return
@@ -185,147 +218,156 @@ class UpstreamConnection(asyncio.Protocol):
         """Pass on that the instance takes no more for now."""
         if self._exchange is not None:
             self._exchange.upstream_paused()
+        elif not self.is_closing:
+            self.abort()  # it has answered before it took the request: the next one may not follow
 
     def resume_writing(self) -> None:
         """Pass on that the instance takes more again."""
         if self._exchange is not None:
             self._exchange.upstream_resumed(self._clock())
 
-    # --- The parser tells ------------------------------------------------------------------------
+    # --- What the instance sent ------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Notice a second answer where one was asked for."""
-        if self._is_complete:
-            self._has_extra = True
+    def _read(self, exchange: Carried, data: bytes, start: int, now_s: float) -> None:
+        """Read all of it from `start` on, or until the Exchange lets go; raises FramingError."""
+        size_bytes = len(data)
+        while start < size_bytes and self._exchange is exchange:
+            part = self._part
+            if part is _HEAD:
+                start = self._read_head(exchange, data, start, now_s)
+            elif part is _LENGTH:
+                start = self._read_length(exchange, data, start, now_s)
+            elif part is _CHUNKS:
+                start = self._read_chunks(exchange, data, start, now_s)
+            elif part is _OVER:
+                self._has_extra = True
+                return
+            else:
+                rest = data[start:] if start else data
+                if part is _TUNNEL:
+                    exchange.tunnel.passes_back(rest)
+                exchange.upstream_body(rest, now_s)
+                return
 
-    def on_status(self, reason: bytes) -> None:
-        """Take (a piece of) the reason phrase."""
-        self._reason += reason
+    def _read_head(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
+        """Read on in a head; return where it ended, or the data did."""
+        begun = self._begun
+        if begun:
+            end = end_of_head(begun, data, start)
+        else:
+            found = data.find(HEAD_END, start)
+            end = found + _HEAD_END_BYTES if found >= 0 else 0
+        limit = start + MAX_HEAD_BYTES - len(begun)
+        if not 0 < end <= limit:
+            return self._begin_head(data[start:limit])
+        raw = data[start:end]
+        check_head(raw, self._parser)
+        if begun:
+            self._begun, self._parser = b"", None
+            raw = begun + raw
+        head = read_head(raw, exchange.request)
+        if head.length and head.length == len(data) - end and head.has_body:
+            # Most answers are small: their body has come with their head, and nothing else.
+            self._head, self._part = head, _OVER
+            exchange.upstream_answer(head, data[end:], now_s)
+            return len(data)
+        self._take_head(exchange, head, now_s)
+        return end
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head, or of the trailers."""
-        self._fields.append((name, value))
+    def _begin_head(self, piece: bytes) -> int:
+        """Keep a piece of a head that is not whole yet; what follows the limit is not looked at."""
+        self._parser = check_head(piece, self._parser)
+        self._begun += piece
+        if len(self._begun) >= MAX_HEAD_BYTES:
+            raise FramingError("the head or the trailers are too long")
+        return _ALL_OF_IT
 
-    def on_headers_complete(self) -> None:
-        """Take the head: interim, or final."""
-        if self._has_extra or self._exchange is None:
+    def _take_head(self, exchange: Carried, head: AnswerHead, now_s: float) -> None:
+        """Find out what follows a head, and tell it."""
+        status = head.status
+        if status < FIRST_FINAL and status != SWITCHING_PROTOCOLS:
+            self._interim_count += 1
+            if self._interim_count > MAX_INTERIM_ANSWERS:
+                raise FramingError("endless interim answers")
+            exchange.upstream_interim(status, fields_of(head.lines), now_s)
             return
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if not self._is_acceptable(status):
-            return
-        try:
-            head = read_answer(status, self._reason, self._fields, to_head=self._to_head)
-        except FramingError as error:
-            self._wrong = str(error)
-            return
-        if status == _SWITCHING_PROTOCOLS:
-            self._switch(self._exchange, head)
-            return
-        if status < _FIRST_FINAL:
-            self._relay_interim(self._exchange, status)
-            return
-        if self._parser.get_http_version() == "1.0" and not _keeps_alive_in_1_0(self._fields):
-            head.keeps_alive = False
         self._head = head
-        self._fields = []
-        if self._to_head:
-            # llhttp expects the body that the head announces; this answer has none.
-            self._is_complete = True
-            self._parser = None
-        self._exchange.upstream_head(head, self._clock())
-
-    def on_body(self, chunk: bytes) -> None:
-        """Take a piece of the body; behind a complete answer it is extra."""
-        if self._is_complete:
-            self._has_extra = True
-        elif self._exchange is not None and self._head is not None:
-            self._got_bytes = 0  # the limit is on what is no body: heads, chunk lines, trailers
-            self._exchange.upstream_body(chunk, self._clock())
-
-    def on_message_complete(self) -> None:
-        """Notice the end of the answer; it is told when the whole read was looked at."""
-        if self._head is not None and not self._is_tunnel:
-            self._is_complete = True
-
-    def _feed(self, exchange: Exchange, data: bytes) -> None:
-        """Let the parser read; after a switch of protocols there is nothing to parse."""
-        if self._is_tunnel:
-            self._got_bytes = 0
-            exchange.upstream_body(data, self._clock())
+        if status == SWITCHING_PROTOCOLS:
+            self._part = _TUNNEL
+            exchange.upstream_switched(head, now_s)
             return
-        assert self._parser is not None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as switch:
-            if self._is_tunnel and (rest := data[switch.args[0] :]):
-                exchange.upstream_body(rest, self._clock())
-        except httptools.HttpParserCallbackError:
-            raise  # what was raised in a callback is no fault of the instance
-        except httptools.HttpParserError as error:
-            self._wrong = self._wrong or str(error)
+        if not head.has_body or head.length == 0:
+            self._part = _OVER
+        elif head.length is not None:
+            self._part = _LENGTH
+            self._left_bytes = head.length
+        elif head.is_chunked:
+            self._part = _CHUNKS
+            self._chunks = ChunkedReader(
+                max_trailer_bytes=MAX_HEAD_BYTES, max_trailer_fields=_MAX_TRAILERS
+            )
+        else:
+            self._part = _END
+        exchange.upstream_head(head, now_s)
+
+    def _read_length(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
+        end = min(start + self._left_bytes, len(data))
+        self._left_bytes -= end - start
+        if not self._left_bytes:
+            self._part = _OVER
+        exchange.upstream_body(data if end - start == len(data) else data[start:end], now_s)
+        return end
+
+    def _read_chunks(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
+        def tell(piece: bytes) -> None:
+            if self._exchange is exchange:
+                exchange.upstream_body(piece, now_s)
+
+        end = self._chunks.feed(data, start, tell)
+        if self._chunks.is_over:
+            self._part = _OVER
+        return end
 
     # --- What it means ---------------------------------------------------------------------------
 
-    def _is_acceptable(self, status: int) -> bool:
-        assert self._parser is not None
-        if status == _SWITCHING_PROTOCOLS and not self._may_switch():
-            self._wrong = "it switches to a protocol that nobody asked for"
-        elif status < 100:  # noqa: PLR2004 -- RFC 9110 §15: a status has three digits, from 100
-            self._wrong = f"status {status}"
-        elif self._parser.get_http_version() not in {"1.1", "1.0"}:
-            self._wrong = "it is not HTTP/1"
-        elif not _CONTROLS.isdisjoint(self._reason):
-            self._wrong = "control characters in the reason phrase"
-        elif self._got_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
-            self._wrong = "the head is too long"
-        return not self._wrong
+    def _tell_end(self, exchange: Carried, now_s: float) -> None:
+        """Tell that the answer is whole, with its trailers.
 
-    def _may_switch(self) -> bool:
-        """Tell whether a 101 is what was asked for, and in HTTP/1.1 (RFC 9110 §7.8)."""
-        assert self._exchange is not None
-        assert self._parser is not None
-        offered = self._exchange.request.upgrade
-        is_1_1 = self._parser.get_http_version() == "1.1"
-        return bool(offered) and is_1_1 and switched_to(self._fields) == offered
-
-    def _size_of_head(self) -> int:
-        return sum(len(name) + len(value) + 4 for name, value in self._fields)
-
-    def _relay_interim(self, exchange: Exchange, status: int) -> None:
-        self._interim_count += 1
-        if self._interim_count > MAX_INTERIM_ANSWERS:
-            self._wrong = "endless interim answers"
-        else:
-            exchange.upstream_interim(status, self._fields)
-        self._fields = []
-        self._reason = b""
-
-    def _switch(self, exchange: Exchange, head: AnswerHead) -> None:
-        """Become a tunnel: from here on bytes pass as they are."""
-        self._is_tunnel = True
-        self._head = head
-        head.fields.append((b"Upgrade", exchange.request.upgrade))
-        exchange.upstream_switched(head, self._clock())
+        Fields that came behind the answer must not be taken for them.
+        """
+        head = self._head
+        is_chunked = head is not None and head.is_chunked and head.has_body
+        has_trailers = is_chunked and not self._has_extra
+        exchange.upstream_end(self._chunks.trailers if has_trailers else NO_FIELDS, now_s)
 
     def _close_tunnel(self) -> None:
-        """Close when the last bytes have left, or cannot leave."""
+        """Close when the last bytes have left and the instance has ended too, or its time is over.
+
+        Closing with unread bytes would make the kernel send a reset, which may destroy the last.
+        """
+        if self.is_closing:
+            return  # the instance was first
         self.is_closing = True
-        self._transport.close()
-        asyncio.get_running_loop().call_later(_TUNNEL_LINGER_S, self._transport.abort)
+        self._linger()
+        self._outbox.send()
+        transport = self._transport
+        transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS cannot end one direction alone
 
-    def _went_wrong(self) -> None:
-        """End the connection; what is wrong behind a complete answer is nobody's concern."""
-        if self._is_complete:
-            self._has_extra = True
-            return
-        exchange = self._exchange
-        detail = self._wrong or "the head or the trailers are too long"
+    def _linger(self) -> None:
+        if self._lingering is None:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(_TUNNEL_LINGER_S, self._transport.abort)
+
+    def _went_wrong(self, exchange: Carried, detail: str, now_s: float) -> None:
+        """End the connection, and say why."""
         self.abort()
-        if exchange is not None:
-            exchange.upstream_failed(Failure.BAD_RESPONSE, detail, self._clock())
+        exchange.upstream_failed(Failure.BAD_RESPONSE, detail, now_s)
 
-    def _tell_lost(self, exchange: Exchange, exc: Exception | None, now_s: float) -> None:
+    def _tell_lost(self, exchange: Carried, exc: Exception | None, now_s: float) -> None:
         head = self._head
         is_end = head is not None and exc is None and head.ends_with_connection
         is_cut = is_end and was_cut(self._transport)
@@ -334,32 +376,23 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.upstream_end([], now_s)
             exchange.client.flush()
             return
-        how = "reset the connection" if exc else "closed the connection"
-        if isinstance(exc, ssl.SSLError):
-            how = f"ended the TLS session ({reason_of(exc)})"
-        elif is_cut:
-            how = "closed the connection without ending the TLS session"
-        if head is not None:
-            failure, when = Failure.UPSTREAM_BROKE_OFF, "inside the answer"
-        elif self._got_bytes:
-            failure, when = Failure.DISCONNECTED_EARLY, "inside the head of the answer"
-        elif self.was_used:
-            failure, when = Failure.STALE_CONNECTION, "before it could read the request"
-        else:
-            failure, when = Failure.DISCONNECTED_EARLY, "before it answered"
-        exchange.upstream_failed(failure, f"the instance {how} {when}", now_s)
+        failure, detail = loss_of(
+            exc,
+            is_cut=is_cut,
+            has_head=head is not None,
+            has_begun=bool(self._begun or self._interim_count),
+            was_used=self.was_used,
+        )
+        exchange.upstream_failed(failure, detail, now_s)
 
+    def _let_go_unasked(self, exchange: Carried | None, now_s: float) -> None:
+        """End the connection: whatever this is, it answers no request that leaves later.
 
-def _keeps_alive_in_1_0(fields: Fields) -> bool:
-    """Tell whether an HTTP/1.0 answer leaves the line open: it says so, and it is not chunked.
-
-    RFC 9112 §9.3, and §6.1: transfer codings in HTTP/1.0 are faulty framing.
-    """
-    says_so = False
-    for name, value in fields:
-        lower = name.lower()
-        if lower == b"transfer-encoding":
-            return False
-        if lower == b"connection" and b"keep-alive" in connection_names(value):
-            says_so = True
-    return says_so
+        A request that was given this connection, and has not left yet, goes out on another one.
+        """
+        if exchange is None and self._part is _TUNNEL:
+            return  # it comes behind our end
+        self.abort()
+        if exchange is not None:
+            exchange.anything_sent = False
+            exchange.upstream_failed(Failure.STALE_CONNECTION, UNASKED, now_s)

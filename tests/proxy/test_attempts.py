@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
+from gateway.core.message import AnswerHead
 from gateway.core.model import Status
 from gateway.core.policy import BreakerPolicy
 from gateway.proxy.attempts import Attempts
@@ -15,11 +16,11 @@ ONE_STRIKE = Policies(breaker=BreakerPolicy(consecutive_failures=1, open_for_s=1
 
 
 def attempts_on(stage: Stage) -> Attempts:
-    return Attempts(stage.fleet, lambda: 0.0, stage.observer)
+    return Attempts(stage.fleet, lambda: 0.0, stage.observer, stage.request())
 
 
 def take(stage: Stage, attempts: Attempts, at_most: int = 9) -> str | None:
-    member = attempts.take_next(stage.clock(), at_most=at_most)
+    member = attempts.take_next(stage.clock(), at_most)
     return None if member is None else member.instance.key
 
 
@@ -79,6 +80,7 @@ def test_blame_for_what_is_nobodys_fault_gives_the_permit_back() -> None:
     attempts.blame(Failure.STALE_CONNECTION, "closed", stage.clock())
 
     assert [] == stage.observer.breaker_changes
+    stage.clock.advance(1.0)
     assert "a" == take(stage, attempts_on(stage))
 
 
@@ -112,7 +114,7 @@ def test_only_a_trial_is_praised_early() -> None:
     attempts = attempts_on(stage)
     take(stage, attempts)
 
-    attempts.praise_trial(stage.clock())
+    attempts.answered(AnswerHead(200, b"OK", b""), stage.clock())
     attempts.blame(Failure.UPSTREAM_BROKE_OFF, "gone", stage.clock())
 
     assert BreakerState.OPEN is stage.breaker_state("a")
@@ -127,6 +129,7 @@ def test_the_end_gives_an_unreported_permit_back() -> None:
 
     attempts.end()
 
+    stage.clock.advance(1.0)
     assert "a" == take(stage, attempts_on(stage))
     assert [] == stage.observer.breaker_changes
 

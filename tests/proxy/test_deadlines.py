@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from itertools import pairwise
 
 import pytest
 
@@ -144,3 +146,75 @@ async def _three_ticks() -> None:
     ticked = asyncio.Event()
     asyncio.get_running_loop().call_later(3 * TICK_S, ticked.set)
     await ticked.wait()
+
+
+# --- How late the loop is ------------------------------------------------------------------------
+
+
+async def test_it_tells_how_late_the_loop_was_and_forgets_by_and_by() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines()
+    deadlines.start(loop)
+    before_s = deadlines.lag_s
+
+    time.sleep(TICK_S + 0.1)  # noqa: ASYNC251 -- this is what makes it late
+    await wait_until(lambda: deadlines.lag_s > before_s + 0.05)
+    latest_s = deadlines.lag_s
+    await wait_until(lambda: deadlines.lag_s < latest_s)
+
+    deadlines.stop()
+
+
+async def test_alarms_ring_with_its_loop_and_with_each_look() -> None:
+    deadlines = Deadlines()
+    rang: list[float] = []
+    deadlines.alarms.set(5.0, rang.append, break_down=rang.append)
+
+    deadlines.look(5.0)
+
+    assert rang == [5.0]
+
+
+async def test_in_a_loop_many_are_told_a_few_at_a_time_and_others_get_their_turn() -> None:
+    loop, deadlines, turns = asyncio.get_running_loop(), Deadlines(), []
+    now_s = loop.time()
+    many = [Waiting(deadlines, now_s - 1) for _ in range(100)]
+
+    deadlines.start(loop)
+    while any(not one.heard for one in many):
+        turns.append(sum(bool(one.heard) for one in many))
+        await asyncio.sleep(0)
+    deadlines.stop()
+
+    steps = [later - earlier for earlier, later in pairwise(turns)]
+    assert max(steps) <= 8
+    assert len(turns) > 10
+    assert {1} == {len(one.heard) for one in many}
+
+
+async def test_one_that_moves_on_before_its_turn_is_not_told() -> None:
+    loop, deadlines = asyncio.get_running_loop(), Deadlines()
+    many = [Waiting(deadlines, loop.time() - 1) for _ in range(20)]
+
+    deadlines.start(loop)
+    spared = [one for one in many if not one.heard]
+    for one in spared:
+        one.deadline_s += 60
+    await asyncio.sleep(0.01)
+    deadlines.stop()
+
+    assert 12 == len(spared)
+    assert [] == [one for one in spared if one.heard]
+
+
+async def test_a_mistake_among_many_is_told_and_the_others_hear_of_it_at_the_next_tick() -> None:
+    loop, deadlines, mistakes = asyncio.get_running_loop(), Deadlines(), []
+    loop.set_exception_handler(lambda _, context: mistakes.append(context))
+    deadlines.start(loop)  # before them: what the first tick raises comes out of it
+    many = [Waiting(deadlines, loop.time(), is_wrong=at % 5 == 0) for at in range(20)]
+
+    await wait_until(lambda: deadlines.watched == set())
+    deadlines.stop()
+
+    assert {1} == {len(one.heard) for one in many}
+    assert 4 == len(mistakes) == sum(one.has_broken_down for one in many)

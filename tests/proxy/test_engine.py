@@ -9,7 +9,7 @@ import pytest
 from gateway.core.breaker import BreakerState
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Snapshot
-from gateway.core.policy import BreakerPolicy
+from gateway.core.policy import BalancingPolicy, BreakerPolicy
 from gateway.core.routing import NoMatch, Route, RouteConflictError, RouteMatch
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
@@ -67,7 +67,7 @@ def test_what_was_learned_stays_across_configurations() -> None:
 def test_a_new_breaker_policy_holds_for_old_and_new_instances() -> None:
     stage = Stage("a")
 
-    use(stage, stage.api(), breaker=BreakerPolicy(consecutive_failures=1))
+    use(stage, stage.api(), breaker=BreakerPolicy(consecutive_failures=1, min_requests=1))
     stage.publish([instance("a"), instance("b")])
     for key in "ab":
         permit = stage.member(key).breaker.admit(stage.clock())
@@ -147,6 +147,17 @@ def test_a_snapshot_of_a_service_that_no_route_uses_is_ignored() -> None:
     assert ["a"] == list(stage.pools)
 
 
+def test_an_engine_that_is_pinned_to_a_target_is_not_told_the_time() -> None:
+    """It has no Fleets; and who made it does not say when it is needed no longer."""
+    stage = Stage("a")
+    swept = set(stage.deadlines.swept)
+
+    stage.engine.pinned_to(target(stage, b"/api/x"))
+
+    assert swept == stage.deadlines.swept
+    assert stage.engine in swept
+
+
 def test_closing_closes_all_connections() -> None:
     stage = Stage("ab", Policies())
 
@@ -193,3 +204,40 @@ def engine_with(*, chance: float = 0.0, clock: FakeClock | None = None) -> Engin
         observer=RecordingObserver(),
         deadlines=Deadlines(),
     )
+
+
+# --- Balancing -----------------------------------------------------------------------------------
+
+
+def chosen(stage: Stage, count: int) -> list[str]:
+    choices = [stage.fleet.choose((), stage.clock(), lambda: 0.0) for _ in range(count)]
+    return [choice[0].instance.key for choice in choices if choice is not None]
+
+
+def test_the_policy_of_a_service_reaches_its_fleet() -> None:
+    stage = Stage("abc", Policies(balancing=BalancingPolicy(balance="round_robin")))
+
+    assert ["a", "b", "c", "a"] == chosen(stage, 4)
+
+
+def test_the_zone_of_the_gateway_reaches_all_fleets() -> None:
+    stage = Stage(None)
+    stage.engine.zone = "east"
+    stage.route()
+
+    stage.publish([instance("a"), replace(instance("b"), zone="east")])
+
+    assert ["b"] == chosen(stage, 1)
+
+
+def test_what_changes_with_time_follows_the_coarse_clock() -> None:
+    stage = Stage("a", Policies(balancing=BalancingPolicy(slow_start_s=30.0)))
+    stage.pass_time(0.0)
+    stage.publish([instance("a"), instance("new")])
+    before = stage.member("new").weight
+
+    stage.clock.advance(15.0)
+    for _ in range(10):
+        stage.pass_time(0.0)
+
+    assert (0.1, 0.5) == (before, stage.member("new").weight)

@@ -55,7 +55,7 @@ def test_a_trial_whose_client_leaves_is_given_back() -> None:
     play.exchange.client_gone(stage.clock())
 
     assert BreakerState.HALF_OPEN is stage.breaker_state("a")
-    assert stage.member("a").breaker.would_admit(stage.clock())
+    assert not stage.member("a").breaker.has_trial_out
     stage.assert_all_is_settled()
 
 

@@ -311,6 +311,26 @@ def test_a_body_that_just_fits_the_buffer_is_replayed() -> None:
     assert b"8 bytes!" == body_of(stage.pools["b"].connect())
 
 
+@pytest.mark.parametrize(
+    ("method", "length", "expected"),
+    [
+        (b"GET", 0, True),
+        (b"PUT", 8, True),
+        (b"PUT", 9, False),
+        (b"PUT", None, False),
+        (b"POST", 0, False),
+        (b"POST", 8, False),
+    ],
+)
+def test_pools_are_told_whether_a_request_can_be_sent_again_with_its_body(
+    method: bytes, length: int | None, *, expected: bool
+) -> None:
+    """One that cannot must not meet a connection that may be closed at the other end."""
+    play = Stage("a", SMALL_BUFFER).begin(method, length)
+
+    assert expected is play.exchange.is_repeatable
+
+
 def test_a_long_body_waits_for_the_connection_and_is_let_go_when_it_is_sent() -> None:
     stage = Stage("abc", SMALL_BUFFER)
     play = stage.begin(b"PUT", 18)

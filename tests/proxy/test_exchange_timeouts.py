@@ -7,7 +7,8 @@ import pytest
 from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, Timeouts
-from tests.fakes.engine import Policies, Stage
+from tests.fakes.engine import Play, Policies, Stage
+from tests.fakes.sides import FakeClient, FakeConnection
 
 ONE_STRIKE = BreakerPolicy(consecutive_failures=1)
 
@@ -102,6 +103,75 @@ def test_without_limits_nothing_ever_expires() -> None:
     connection.end()
 
     assert ["head 200", "end"] == play.client.said
+
+
+def expecting(stage: Stage) -> tuple[Play, FakeConnection]:
+    """Bring a request whose client waits for a 100 to the point where its head is sent."""
+    request = stage.request(b"PUT", 9)
+    request.expects_continue = True
+    client = FakeClient()
+    exchange = stage.engine.exchange(request, client)
+    exchange.begin(stage.clock())
+    return Play(exchange=exchange, client=client), stage.pools["a"].connect()
+
+
+EXPECTING = Policies(
+    timeouts=Timeouts(response_s=15.0), client_body_timeout_s=60.0, breaker=ONE_STRIKE
+)
+
+
+@pytest.mark.parametrize("request_s", [None, 10.0], ids=["timeouts.response", "timeouts.request"])
+def test_nobody_is_blamed_where_a_client_waits_for_its_100_and_the_instance_says_nothing(
+    request_s: float | None,
+) -> None:
+    """An instance should say 100 or answer (RFC 9110 §10.1.1), but any client can wait like this.
+
+    The next instance would be asked in vain as well, and at the cost of the Budget.
+    """
+    timeouts = Timeouts(response_s=15.0, request_s=request_s)
+    stage = Stage("ab", Policies(timeouts=timeouts, breaker=ONE_STRIKE))
+    play, connection = expecting(stage)
+
+    stage.pass_time(15.0)
+
+    assert (["head 504", "body", "end"], b"continue_timeout") == (
+        play.client.said,
+        play.client.reason,
+    )
+    assert "closed" == connection.ending
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    assert [] == stage.pools["b"].asked_fresh
+    stage.assert_all_is_settled()
+
+
+@pytest.mark.parametrize("turn", ["100", "body"])
+def test_a_client_that_need_not_wait_any_longer_is_waited_for(turn: str) -> None:
+    stage = Stage("a", EXPECTING)
+    play, connection = expecting(stage)
+    stage.pass_time(14.0)
+    if turn == "100":
+        connection.interim(100)
+    else:
+        stage.send(play, b"some")
+    stage.pass_time(59.0)
+    assert play.client.head is None
+
+    stage.pass_time(1.0)
+
+    assert b"request_timeout" == play.client.reason
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_other_interim_answers_give_an_instance_no_more_time() -> None:
+    stage = Stage("a", EXPECTING)
+    play, connection = expecting(stage)
+    stage.pass_time(14.0)
+    connection.interim(103)
+
+    stage.pass_time(1.0)
+
+    assert b"continue_timeout" == play.client.reason
 
 
 # --- The client's turn: nobody else is blamed for what it does not do ----------------------------

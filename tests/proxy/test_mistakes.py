@@ -16,6 +16,7 @@ from gateway.core.policy import BreakerPolicy
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.pool import Pool
 from tests.fakes.engine import Policies, Stage
+from tests.fakes.outbox import at_once
 from tests.fakes.peer import Action
 from tests.fakes.scenes import close, respond
 from tests.fakes.sides import FakeClient
@@ -61,7 +62,13 @@ class RealStage(Stage):
         self.publish([Instance(key="a", id="a", host="127.0.0.1", port=up.port)])
 
     def _make_pool(self, _service: ServiceConfig, instance: Instance) -> Pool:
-        return Pool(instance, spawn=self._spawn, clock=self.clock, deadlines=self.deadlines)
+        return Pool(
+            instance,
+            spawn=self._spawn,
+            clock=self.clock,
+            deadlines=self.deadlines,
+            outbox=at_once(),
+        )
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(self._guarded(work), name=name)
@@ -110,7 +117,7 @@ async def test_a_mistake_inside_an_answer_cuts_one_client_off(
 
     assert said == client.said
     assert Failure.INTERNAL_ERROR is exchange.failure
-    assert f"KeyError('a mistake in {wrong}')" == repr(stage.errors[0].__context__)
+    assert f"KeyError('a mistake in {wrong}')" == repr(stage.errors[0])
     assert BreakerState.CLOSED is stage.breaker_state("a")
     stage.assert_all_is_settled()
     await up.wait_until(lambda: not up.connections[0].is_open())

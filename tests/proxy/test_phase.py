@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from gateway.proxy.phase import Phase, Wait
 WAITING = [Phase.CONNECTING, Phase.SENDING, Phase.RELAYING, Phase.TUNNEL]
 
 
-def wait(phase: Phase, **facts: bool) -> Wait:
-    usual = {
+def wait(phase: Phase, **facts: Any) -> Wait:
+    usual: dict[str, Any] = {
         "has_whole_request": True,
         "client_takes_more": True,
         "instance_takes_more": True,
@@ -33,11 +34,27 @@ def wait(phase: Phase, **facts: bool) -> Wait:
             wait(Phase.SENDING, has_whole_request=False, instance_takes_more=False),
             Failure.SEND_FAILED,
         ),
+        (wait(Phase.CONNECTING, is_held_back=True), Failure.CONNECT_TIMEOUT),
+        (wait(Phase.SENDING, is_held_back=True), Failure.CONTINUE_TIMEOUT),
+        (wait(Phase.SENDING, is_held_back=True, is_over_limit=True), Failure.CONTINUE_TIMEOUT),
+        (
+            wait(Phase.SENDING, is_held_back=True, is_over_limit=True, is_limit_of_client=True),
+            Failure.CLIENT_DEADLINE,
+        ),
+        (wait(Phase.RELAYING, is_held_back=True), Failure.UPSTREAM_BROKE_OFF),
         (wait(Phase.RELAYING), Failure.UPSTREAM_BROKE_OFF),
         (wait(Phase.RELAYING, client_takes_more=False), Failure.CLIENT_GONE),
         (wait(Phase.RELAYING, has_whole_request=False), Failure.REQUEST_TIMEOUT),
         (wait(Phase.TUNNEL, has_whole_request=False), Failure.TUNNEL_IDLE),
         (wait(Phase.CONNECTING, is_over_limit=True), Failure.REQUEST_DEADLINE),
+        (wait(Phase.QUEUED), Failure.OVER_CAPACITY),
+        (wait(Phase.QUEUED, is_over_limit=True), Failure.OVER_CAPACITY),
+        (wait(Phase.QUEUED, has_whole_request=False), Failure.OVER_CAPACITY),
+        (wait(Phase.BACKING_OFF, is_over_limit=True), Failure.REQUEST_DEADLINE),
+        (
+            wait(Phase.SENDING, is_over_limit=True, is_limit_of_client=True),
+            Failure.CLIENT_DEADLINE,
+        ),
         (wait(Phase.SENDING, is_over_limit=True), Failure.REQUEST_DEADLINE),
         (wait(Phase.RELAYING, is_over_limit=True), Failure.REQUEST_DEADLINE),
         (

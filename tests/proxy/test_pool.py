@@ -18,6 +18,7 @@ from gateway.proxy.tls import TlsClient
 from gateway.proxy.upstream import UpstreamConnection
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import instance
+from tests.fakes.outbox import at_once
 from tests.fakes.peer import Action, Peer
 from tests.fakes.scenes import close, hold, play, reply, stall
 from tests.fakes.upstream import ScriptedUpstream
@@ -87,15 +88,22 @@ class Place:
         self.deadlines = Deadlines()
 
     def pool(self, one: Instance, tls: TlsClient | None = None) -> Pool:
-        return Pool(one, spawn=self.spawner, clock=self.clock, deadlines=self.deadlines, tls=tls)
+        return Pool(
+            one,
+            spawn=self.spawner,
+            clock=self.clock,
+            deadlines=self.deadlines,
+            outbox=at_once(),
+            tls=tls,
+        )
 
     def idle(self, pool: Pool) -> UpstreamConnection:
         """Let a connection without a socket carry one Exchange and go home."""
-        connection = UpstreamConnection(pool, self.clock)
+        connection = UpstreamConnection(pool, self.clock, at_once())
         connection.connection_made(FakeTransport())
         exchange = Waiter()
         exchange.connection = connection
-        connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n", to_head=False)
+        connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n")
         connection.data_received(OK)
         return connection
 
@@ -124,7 +132,7 @@ async def test_the_connection_used_last_is_given_first(place: Place) -> None:
     pool = place.pool(instance("a"))
     older, newer = place.idle(pool), place.idle(pool)
 
-    given = [pool.acquire(Waiter()(), place.clock(), is_fresh=False) for _ in range(2)]
+    given = [pool.acquire(Waiter()(), place.clock()) for _ in range(2)]
 
     assert [newer, older] == given
     assert "<Pool 127.0.0.1:80, 0 idle, 0 connecting>" == repr(pool)
@@ -135,7 +143,7 @@ async def test_what_may_not_be_sent_twice_gets_a_connection_used_a_moment_ago(pl
     connection = place.idle(pool)
     place.clock.advance(TRUSTED_IDLE_S)
 
-    given = pool.acquire(Waiter(is_repeatable=False)(), place.clock(), is_fresh=False)
+    given = pool.acquire(Waiter(is_repeatable=False)(), place.clock())
 
     assert connection is given
 
@@ -147,7 +155,7 @@ async def test_what_may_not_be_sent_twice_gets_a_new_connection_before_an_old_on
     place.idle(pool)
     place.clock.advance(TRUSTED_IDLE_S + 0.1)
 
-    given = pool.acquire(Waiter(is_repeatable=False)(), place.clock(), is_fresh=False)
+    given = pool.acquire(Waiter(is_repeatable=False)(), place.clock())
 
     assert None is given
     assert "<Pool 127.0.0.1:80, 1 idle, 1 connecting>" == repr(pool)
@@ -159,14 +167,21 @@ async def test_what_may_be_sent_again_takes_an_old_connection(place: Place) -> N
     connection = place.idle(pool)
     place.clock.advance(USABLE_S - 1.0)
 
-    assert connection is pool.acquire(Waiter()(), place.clock(), is_fresh=False)
+    assert connection is pool.acquire(Waiter()(), place.clock())
 
 
 async def test_a_fresh_connection_is_none_that_was_used(place: Place) -> None:
-    pool = place.pool(instance("a"))
-    place.idle(pool)
+    async with ScriptedUpstream() as up:
+        pool = place.pool(on_port(up.port))
+        used = place.idle(pool)
+        waiter = Waiter()
 
-    assert None is pool.acquire(Waiter()(), place.clock(), is_fresh=True)
+        pool.open_for(waiter())
+        await wait_until(lambda: waiter.heard)
+
+        assert ["ready"] == waiter.heard
+        assert waiter.connection is not used
+        waiter.connection.abort()
 
 
 async def test_a_connection_whose_end_is_known_is_given_to_nobody(place: Place) -> None:
@@ -174,7 +189,7 @@ async def test_a_connection_whose_end_is_known_is_given_to_nobody(place: Place) 
     whole, ended = place.idle(pool), place.idle(pool)
     ended.eof_received()
 
-    assert whole is pool.acquire(Waiter()(), place.clock(), is_fresh=False)
+    assert whole is pool.acquire(Waiter()(), place.clock())
 
 
 async def test_an_idle_connection_that_is_lost_is_forgotten(place: Place) -> None:
@@ -185,14 +200,14 @@ async def test_an_idle_connection_that_is_lost_is_forgotten(place: Place) -> Non
     lost.connection_lost(None)  # was forgotten already
 
     assert "<Pool 127.0.0.1:80, 1 idle, 0 connecting>" == repr(pool)
-    assert whole is pool.acquire(Waiter()(), place.clock(), is_fresh=False)
+    assert whole is pool.acquire(Waiter()(), place.clock())
 
 
 async def test_a_busy_connection_that_is_lost_was_not_among_the_idle_ones(place: Place) -> None:
     pool = place.pool(instance("a"))
     connection = place.idle(pool)
-    pool.acquire(waiter := Waiter()(), place.clock(), is_fresh=False)
-    connection.begin(waiter, b"GET / HTTP/1.1\r\n\r\n", to_head=False)
+    pool.acquire(waiter := Waiter()(), place.clock())
+    connection.begin(waiter, b"GET / HTTP/1.1\r\n\r\n")
 
     connection.connection_lost(None)
 
@@ -260,13 +275,13 @@ async def test_a_connection_is_made_used_and_used_again(place: Place) -> None:
         pool = place.pool(on_port(up.port))
         waiter = Waiter()
 
-        assert None is pool.acquire(waiter(), place.clock(), is_fresh=False)
+        assert None is pool.acquire(waiter(), place.clock())
         await wait_until(lambda: waiter.heard)
-        waiter.connection.begin(waiter(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", to_head=False)
+        waiter.connection.begin(waiter(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await wait_until(lambda: waiter.is_over)
 
         assert ["ready"] == waiter.heard
-        assert waiter.connection is pool.acquire(Waiter()(), place.clock(), is_fresh=False)
+        assert waiter.connection is pool.acquire(Waiter()(), place.clock())
         waiter.connection.abort()
 
 
@@ -276,7 +291,7 @@ async def test_a_refused_connection_is_connect_failed_and_names_the_instance(pla
         pool = place.pool(on_port(up.port))
         waiter = Waiter()
 
-        pool.acquire(waiter(), place.clock(), is_fresh=False)
+        pool.acquire(waiter(), place.clock())
         await wait_until(lambda: waiter.heard)
 
         assert [Failure.CONNECT_FAILED] == waiter.heard
@@ -289,7 +304,7 @@ async def test_a_name_that_cannot_be_one_is_connect_failed(place: Place, host: s
     pool = place.pool(on_port(80, host))
     waiter = Waiter()
 
-    pool.acquire(waiter(), place.clock(), is_fresh=False)
+    pool.acquire(waiter(), place.clock())
     await wait_until(lambda: waiter.heard)
 
     assert [Failure.CONNECT_FAILED] == waiter.heard
@@ -302,7 +317,7 @@ async def test_an_instance_that_speaks_no_tls_is_tls_failed(place: Place) -> Non
         pool = place.pool(on_port(up.port), tls)
         waiter = Waiter()
 
-        pool.acquire(waiter(), place.clock(), is_fresh=False)
+        pool.acquire(waiter(), place.clock())
         await wait_until(lambda: waiter.heard)
 
         assert [Failure.TLS_FAILED] == waiter.heard
@@ -312,7 +327,7 @@ async def test_an_abandoned_connection_is_never_told_of(place: Place) -> None:
     async with ScriptedUpstream() as up:
         pool = place.pool(on_port(up.port))
         waiter = Waiter()
-        pool.acquire(waiter(), place.clock(), is_fresh=False)
+        pool.acquire(waiter(), place.clock())
 
         pool.abandon(waiter())
         pool.abandon(waiter())  # was forgotten already
@@ -328,7 +343,7 @@ async def test_a_mistake_of_ours_when_the_connection_stands_comes_out(place: Pla
         pool = place.pool(on_port(up.port))
         waiter = Waiter(is_wrong=True)
 
-        pool.acquire(waiter(), place.clock(), is_fresh=False)
+        pool.acquire(waiter(), place.clock())
         await asyncio.wait(place.spawner.tasks)
 
         assert ["ready", "broke down"] == waiter.heard
@@ -340,7 +355,7 @@ async def test_an_address_that_no_socket_takes_is_a_mistake_of_ours(place: Place
     pool = place.pool(on_port(1 << 17))
     waiter = Waiter()
 
-    pool.acquire(waiter(), place.clock(), is_fresh=False)
+    pool.acquire(waiter(), place.clock())
     await asyncio.wait(place.spawner.tasks)
 
     assert ["broke down"] == waiter.heard
@@ -366,7 +381,7 @@ def test_a_connection_that_ends_before_it_is_used_is_connect_failed(scene: Actio
         waiter = Waiter()
         async with ScriptedUpstream() as up, spawner.group:
             up.on_connect(scene)
-            Place(spawner).pool(on_port(up.port)).acquire(waiter(), 0.0, is_fresh=False)
+            Place(spawner).pool(on_port(up.port)).acquire(waiter(), 0.0)
         return waiter.heard
 
     with asyncio.Runner(loop_factory=HastyLoop) as runner:
@@ -388,11 +403,11 @@ async def test_an_upload_that_nobody_reads_does_not_hide_the_end_of_the_stream(
         up.on_head(play(reply(b"HTTP/1.1 200 OK\r\n\r\nearly"), finish, hold(done)))
         pool = place.pool(on_port(up.port))
         waiter = Waiter()
-        pool.acquire(waiter(), place.clock(), is_fresh=False)
+        pool.acquire(waiter(), place.clock())
         await wait_until(lambda: waiter.heard)
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"
 
-        waiter.connection.begin(waiter(), head + b"x" * 8_000_000, to_head=False)
+        waiter.connection.begin(waiter(), head + b"x" * 8_000_000)
         await wait_until(lambda: waiter.is_over)
         done.set()
 
@@ -404,11 +419,11 @@ async def test_an_upload_that_nobody_reads_does_not_hide_the_end_of_the_stream(
 
 async def test_what_an_instance_says_of_idle_connections_is_kept_to(place: Place) -> None:
     pool = place.pool(on_port(1))
-    connection = UpstreamConnection(pool, place.clock)
+    connection = UpstreamConnection(pool, place.clock, at_once())
     connection.connection_made(FakeTransport())
     exchange = Waiter()
     exchange.connection = connection
-    connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n", to_head=False)
+    connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n")
     connection.data_received(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5, max=9\r\n\r\n"))
 
     place.clock.advance(3.9)

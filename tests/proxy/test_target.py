@@ -11,19 +11,22 @@ from gateway.core.failure import Failure
 from gateway.core.message import Request
 from gateway.core.policy import Timeouts
 from gateway.core.routing import Route, RouteMatch
-from gateway.proxy.target import Target, framing
-from tests.fakes.engine import SERVICE, Stage
+from gateway.proxy.target import Target, closing_lines
+from tests.fakes.engine import SERVICE, Stage, instance
 
 ROUTE = Route(id="api", match=RouteMatch(path=b"/api"), service=SERVICE)
 
 
 def target_of(route: Route, *, client_body_timeout_s: float = 60.0) -> Target:
-    return Target(route, Stage().fleet, client_body_timeout_s=client_body_timeout_s)
+    stage = Stage()
+    loads = stage.engine.loads
+    return Target(route, stage.fleet, loads, client_body_timeout_s=client_body_timeout_s)
 
 
 def start_line(route: Route, path: bytes, host: bytes = b"example.com") -> bytes:
-    request = Request(b"GET", path, query=b"?q=/api", fields=[], host=host)
-    return target_of(route).start_line(request, "[::1]:80")
+    lines = b"\r\nHost: " + host if host else b""
+    request = Request(b"GET", path, b"?q=/api", lines + b"\r\nA: b", host)
+    return target_of(route).head(request, instance("a"), b"")
 
 
 @pytest.mark.parametrize(
@@ -49,8 +52,7 @@ def test_the_path_is_rewritten_as_the_route_says(
 
     line = start_line(route, path)
 
-    assert b"GET %b?q=/api HTTP/1.1\r\nHost: example.com\r\n" % sent == line
-    assert sent == route.rewrite(path)
+    assert b"GET %b?q=/api HTTP/1.1\r\nHost: example.com\r\nA: b" % sent == line
 
 
 @pytest.mark.parametrize("prefix", [b"/", b"/api/"])
@@ -62,33 +64,40 @@ def test_a_prefix_with_a_slash_at_its_end_strips_no_slash(prefix: bytes) -> None
 
 
 def test_the_instance_is_named_in_host_where_the_route_says_so() -> None:
-    assert start_line(replace(ROUTE, preserve_host=False), b"/api").endswith(b"Host: [::1]:80\r\n")
+    line = start_line(replace(ROUTE, preserve_host=False), b"/api")
+
+    assert line.endswith(b"\r\nHost: 127.0.0.1:80\r\nA: b")
+    assert line.count(b"Host") == 1
 
 
 def test_a_request_without_host_gets_one() -> None:
     """HTTP/1.0 clients may send none, HTTP/1.1 instances must have one (RFC 9112 §3.2)."""
-    assert start_line(ROUTE, b"/api", host=b"").endswith(b"Host: [::1]:80\r\n")
+    assert start_line(ROUTE, b"/api", host=b"").endswith(b"\r\nHost: 127.0.0.1:80\r\nA: b")
 
 
 @pytest.mark.parametrize(
-    ("length", "declares_length", "lines"),
+    ("length", "offer", "lines"),
     [
-        (None, False, b"Transfer-Encoding: chunked\r\n\r\n"),
-        (5, True, b"Content-Length: 5\r\n\r\n"),
-        (0, True, b"Content-Length: 0\r\n\r\n"),
-        (0, False, b"\r\n"),
+        (None, b"", b"\r\nVia: us\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (5, b"", b"\r\nVia: us\r\n\r\n"),
+        (0, b"", b"\r\nVia: us\r\n\r\n"),
+        (0, b"a", b"\r\nVia: us\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"),
     ],
 )
-def test_framing_is_never_written_both_ways(
-    length: int | None,
-    declares_length: bool,  # noqa: FBT001 -- a parameter of the test
-    lines: bytes,
-) -> None:
-    request = Request(b"POST", b"/", query=b"", fields=[], host=b"a")
-    request.length = length
-    request.declares_length = declares_length
+def test_a_head_ends_with_what_is_ours(length: int | None, offer: bytes, lines: bytes) -> None:
+    """Content-Length is not: it crosses as it came, so both never stand in one head."""
+    request = Request(b"POST", b"/", b"", b"\r\nHost: a", b"a")
+    request.length, request.upgrade = length, offer
 
-    assert lines == framing(request)
+    assert closing_lines(request, b"\r\nVia: us").endswith(lines)
+
+
+@pytest.mark.parametrize(("is_http10", "via"), [(False, b"1.1 gateway"), (True, b"1.0 gateway")])
+def test_via_tells_the_version_that_a_request_came_with(*, is_http10: bool, via: bytes) -> None:
+    request = Request(b"GET", b"/", b"", b"\r\nHost: a", b"a")
+    request.is_http10 = is_http10
+
+    assert closing_lines(request, b"\r\nVia: 1.1 gateway").endswith(b"Via: %b\r\n\r\n" % via)
 
 
 def test_no_limit_is_infinite() -> None:
@@ -114,7 +123,7 @@ def test_a_length_over_the_limit_is_refused_before_anything_is_sent(
     length: int | None,
     is_taken: bool,  # noqa: FBT001 -- a parameter of the test
 ) -> None:
-    request = Request(b"POST", b"/api", query=b"", fields=[], host=b"a")
+    request = Request(b"POST", b"/api", b"", b"", b"a")
     request.length = length
 
     problem = target_of(replace(ROUTE, max_body_bytes=10)).problem(request)

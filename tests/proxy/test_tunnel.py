@@ -8,12 +8,12 @@ import pytest
 
 from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
-from gateway.core.message import AnswerHead
+from gateway.core.message import AnswerHead, lines_of
 from gateway.core.policy import BreakerPolicy, Timeouts
-from gateway.proxy.tunnel import offer_lines, refused_offer, switched_to, tunnel_upload
+from gateway.proxy.tunnel import Tunnel, refused_offer, switched_to
 from tests.fakes.engine import Play, Policies, Stage
 from tests.fakes.sides import FakeClient, FakeConnection
-from tests.fakes.wire import FakeTransport, Line, RecordingExchange
+from tests.fakes.wire import Line, RecordingExchange
 
 SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: x, Upgrade\r\nUpgrade: WebSocket\r\n"
@@ -35,11 +35,11 @@ def offering(stage: Stage, offer: bytes = b"websocket", length: int | None = 0) 
     return Play(exchange=exchange, client=client)
 
 
-def switched(stage: Stage) -> tuple[Play, FakeConnection]:
+def switched(stage: Stage, offer: bytes = b"websocket") -> tuple[Play, FakeConnection]:
     """Bring a request to the point where the protocol has switched."""
-    play = offering(stage)
+    play = offering(stage, offer)
     connection = stage.pools["a"].connect()
-    head = AnswerHead(101, b"", [(b"Upgrade", b"websocket")])
+    head = AnswerHead(101, b"", lines_of([(b"Upgrade", b"websocket")]))
     play.exchange.upstream_switched(head, stage.clock())
     return play, connection
 
@@ -71,7 +71,7 @@ def test_an_offer_with_a_body_is_forgotten() -> None:
     request.upgrade = b"h2c"
 
     assert None is refused_offer(request, frozenset({b"h2c"}))
-    assert b"" == offer_lines(request)
+    assert b"" == request.upgrade
 
 
 def test_websocket_is_refused_where_the_route_does_not_take_it() -> None:
@@ -83,11 +83,11 @@ def test_websocket_is_refused_where_the_route_does_not_take_it() -> None:
     assert (Failure.NOT_IMPLEMENTED, "WebSocket is not taken on this route") == refusal
 
 
-def test_a_request_without_an_offer_writes_none() -> None:
+def test_a_request_without_an_offer_is_taken() -> None:
     request = Stage().request()
 
     assert None is refused_offer(request, frozenset())
-    assert b"" == offer_lines(request)
+    assert b"" == request.upgrade
 
 
 # --- The switch ----------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ def test_a_switch_names_just_one_protocol_and_means_it(
     assert protocol == switched_to(fields)
 
 
-def line_offering(offer: bytes) -> tuple[Line, RecordingExchange]:
-    line = Line()
+def line_offering(offer: bytes, *, is_tls: bool = False) -> tuple[Line, RecordingExchange]:
+    line = Line(is_tls=is_tls)
     exchange = line.begin()
     exchange.request.upgrade = offer
     return line, exchange
@@ -150,6 +150,14 @@ def test_a_tunnel_carries_any_amount() -> None:
     assert ("body", b"x" * 262144) == exchange.events[-1]
 
 
+def test_what_is_read_together_with_the_101_may_be_longer_than_any_head() -> None:
+    line, exchange = line_offering(b"websocket")
+
+    line.receive(SWITCH + b"x" * 262144)
+
+    assert ("body", b"x" * 262144) == exchange.events[-1]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -181,18 +189,49 @@ async def test_the_end_of_the_stream_is_the_end_of_a_tunnel() -> None:
     assert ("end", ()) == exchange.events[-1]
 
 
-async def test_a_tunnel_is_closed_when_its_last_bytes_have_left() -> None:
+async def test_a_switch_that_says_that_it_has_no_body_is_one_like_any_other() -> None:
     line, exchange = line_offering(b"websocket")
+
+    line.receive(SWITCH.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n") + b"bytes")
+    line.close()
+
+    assert ["switched", "body", "end"] == [event[0] for event in exchange.events]
+    assert exchange.head is not None
+    assert exchange.head.length is None
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+async def test_a_tunnel_ends_behind_its_last_bytes_and_waits_for_the_instance(
+    *, is_tls: bool
+) -> None:
+    """Closing with unread bytes would reset it, and may destroy the last ones."""
+    line, exchange = line_offering(b"websocket", is_tls=is_tls)
     line.receive(SWITCH)
+    line.connection.pause_reading()
     line.connection.write(b"last")
 
-    line.connection.finish(is_reusable=True)
+    line.connection.leave()
+    line.receive(b"late")
 
-    assert isinstance(line.transport, FakeTransport)
-    assert (True, False) == (line.transport.is_closed, line.transport.is_aborted)
+    transport = line.transport
+    assert (not is_tls, is_tls) == (transport.is_half_closed, transport.is_closed)
+    assert (True, False) == (transport.is_read, transport.is_aborted)
     assert line.connection.is_closing
     assert [] == line.home.taken_back
     assert "switched" == exchange.events[-1][0]
+    line.close()
+
+
+async def test_an_instance_that_ends_its_side_too_is_waited_for_no_longer() -> None:
+    line, _ = line_offering(b"websocket")
+    line.receive(SWITCH)
+    line.connection.leave()
+    waiting = line.connection._lingering
+
+    line.close()
+
+    assert waiting is not None
+    assert waiting.cancelled()
 
 
 # --- The tunnel ----------------------------------------------------------------------------------
@@ -290,13 +329,52 @@ def test_a_client_that_took_no_more_before_the_switch_is_not_sent_more() -> None
     connection = stage.pools["a"].connect()
     play.exchange.client_paused()
 
-    play.exchange.upstream_switched(AnswerHead(101, b"", []), stage.clock())
+    play.exchange.upstream_switched(AnswerHead(101, b"", b""), stage.clock())
 
     assert connection.is_paused
 
 
+# --- Ended by the gateway ------------------------------------------------------------------------
+
+CLOSE_TO_CLIENT = b"\x88\x02\x03\xe9"
+CLOSE_TO_INSTANCE = b"\x88\x82\0\0\0\0\x03\xe9"
+TEXT = b"\x81\x02hi"
+MASKED_TEXT = b"\x81\x82maskhi"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "up", "down", "to_instance", "to_client"),
+    [
+        (b"websocket", b"", b"", CLOSE_TO_INSTANCE, CLOSE_TO_CLIENT),
+        (b"websocket", MASKED_TEXT, TEXT, CLOSE_TO_INSTANCE, CLOSE_TO_CLIENT),
+        (b"websocket", MASKED_TEXT[:-1], TEXT, b"", CLOSE_TO_CLIENT),
+        (b"websocket", MASKED_TEXT, TEXT[:1], CLOSE_TO_INSTANCE, b""),
+        (b"websocket", MASKED_TEXT, CLOSE_TO_CLIENT, CLOSE_TO_INSTANCE, b""),
+        (b"echo", MASKED_TEXT, TEXT, b"", b""),
+    ],
+    ids=["silent", "between", "inside up", "inside down", "closed", "another protocol"],
+)
+def test_both_ends_are_told_where_the_protocol_has_a_word_for_it(
+    protocol: bytes, up: bytes, down: bytes, to_instance: bytes, to_client: bytes
+) -> None:
+    """RFC 6455 §7.4.1: 1001 is for an endpoint that goes away."""
+    stage = Stage("a", POLICIES)
+    play, connection = switched(stage, protocol)
+    sent_before = len(connection.sent)
+    stage.send(play, up)
+    play.exchange.tunnel.passes_back(down)
+
+    play.exchange.tunnel.close(play.exchange, stage.clock())
+
+    assert up + to_instance == connection.sent[sent_before:]
+    assert to_client == play.client.body
+    assert ("end", "closed") == (play.client.said[-1], connection.ending)
+    assert play.exchange.failure is None
+    stage.assert_all_is_settled()
+
+
 def test_what_passes_a_tunnel_is_not_kept() -> None:
-    upload = tunnel_upload()
+    upload = Tunnel(b"echo")
 
     assert b"x" * 99 == upload.add(b"x" * 99)
     assert None is upload.problem()

@@ -114,3 +114,22 @@ def test_what_is_not_kept_is_still_counted_and_framed() -> None:
     assert b"6\r\nlonger\r\n" == upload.add(b"longer")
     assert 6 == upload.received_bytes
     assert not upload.is_over_buffer
+
+
+@pytest.mark.parametrize(("length", "expected"), [(4, True), (5, False)])
+def test_a_length_foretells_whether_all_of_it_stays_kept(length: int, *, expected: bool) -> None:
+    upload = Upload(length, buffer_bytes=4)
+
+    assert expected is upload.stays_kept
+
+
+def test_a_chunked_body_may_grow_over_the_buffer_until_it_has_ended() -> None:
+    upload = Upload(None, buffer_bytes=4)
+    upload.add(b"1234")
+    assert not upload.stays_kept
+
+    upload.end([])
+
+    assert upload.stays_kept
+    upload.forget()
+    assert not upload.stays_kept

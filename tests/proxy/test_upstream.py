@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from gateway.core.failure import Failure
+from gateway.proxy.outbox import Outbox
 from tests.fakes.wire import Line, answered
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 OK_EVENTS = [("head", 200, b"OK", (), 4), ("body", b"body"), ("end", ())]
 
 
@@ -166,16 +170,36 @@ def test_reading_goes_on_when_it_is_told() -> None:
     assert line.transport.written.endswith(b"more")
 
 
-def test_back_pressure_is_told_to_the_exchange_in_hand_and_to_nobody_else() -> None:
+def test_back_pressure_is_told_to_the_exchange_in_hand() -> None:
     line = Line()
-    line.connection.pause_writing()
-    line.connection.resume_writing()
     exchange = line.begin()
 
     line.connection.pause_writing()
     line.connection.resume_writing()
 
     assert [("paused",), ("resumed",)] == exchange.events
+
+
+def test_a_connection_that_takes_no_more_when_its_answer_is_over_carries_no_other_request() -> None:
+    """It answered before it had taken the request: the next one could wait for it for ever."""
+    line, exchange = answered(OK)
+
+    line.connection.pause_writing()
+
+    assert line.transport.is_aborted
+    assert line.connection.is_closing
+    assert OK_EVENTS == exchange.events
+
+
+async def test_a_tunnel_that_is_closing_takes_its_time() -> None:
+    line = Line()
+    line.begin().request.upgrade = b"websocket"
+    line.receive(SWITCHING)
+    line.connection.leave()
+
+    line.connection.pause_writing()
+
+    assert not line.transport.is_aborted
 
 
 def test_interim_answers_are_counted_for_each_exchange_anew() -> None:
@@ -224,6 +248,15 @@ def test_a_body_behind_the_answer_to_head_costs_the_connection(
     assert line.transport.is_aborted
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_204_that_announces_a_body_costs_the_connection(framing: bytes) -> None:
+    """What it announces may come late: as if it were the answer to the next request."""
+    line, exchange = answered(b"HTTP/1.1 204 No Content\r\n%b\r\n" % framing)
+
+    assert [("head", 204, b"No Content", (), None), ("end", ())] == exchange.events
+    assert line.transport.is_aborted
+
+
 def test_a_body_behind_204_costs_the_connection() -> None:
     line, exchange = answered(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody")
 
@@ -239,6 +272,60 @@ def test_bytes_that_nobody_asked_for_close_an_idle_connection() -> None:
     assert line.transport.is_aborted
     assert line.connection.is_closing
     assert "<UpstreamConnection closing, used before: True>" == repr(line.connection)
+
+
+@pytest.mark.parametrize("said", [OK, b"HTTP/1.1 408 Request Timeout\r\n\r\n", b"H"])
+def test_what_came_before_the_request_left_does_not_answer_it(said: bytes) -> None:
+    """Both were there in the same turn of the loop, and the client was heard first."""
+    line, turn = used_line()
+    exchange = line.begin()
+
+    line.receive(said)
+
+    assert len(turn) == 1  # it waits for the end of the turn, and its transport is closed by then
+    assert Failure.STALE_CONNECTION is exchange.failure[0]
+    assert not exchange.anything_sent
+    assert line.transport.is_aborted
+
+
+def test_what_comes_once_the_request_has_left_is_its_answer() -> None:
+    line, turn = used_line()
+    exchange = line.begin()
+    turn.pop()()
+
+    line.receive(OK)
+
+    assert OK_EVENTS == exchange.events
+
+
+def test_an_instance_may_refuse_a_new_connection_before_it_reads() -> None:
+    """Nobody else can be meant by it."""
+    line = Line(outbox=Outbox(lambda _: None))
+    exchange = line.begin()
+
+    line.receive(b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
+
+    assert ["head", "end"] == [event[0] for event in exchange.events]
+
+
+def test_a_request_that_has_not_left_when_its_connection_ends_was_not_sent() -> None:
+    line, _ = used_line()
+    exchange = line.begin()
+
+    line.close()
+
+    assert Failure.STALE_CONNECTION is exchange.failure[0]
+    assert not exchange.anything_sent
+
+
+def used_line() -> tuple[Line, list[Callable[[], None]]]:
+    """Make one that has carried a request; what is written leaves when the turn is popped."""
+    turn: list[Callable[[], None]] = []
+    line = Line(outbox=Outbox(turn.append))
+    line.begin()
+    turn.pop()()
+    line.receive(OK)
+    return line, turn
 
 
 def test_bytes_before_the_first_request_close_the_connection() -> None:

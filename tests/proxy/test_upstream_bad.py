@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.failure import Failure
-from gateway.proxy.upstream import MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS
+from gateway.proxy.answers import MAX_HEAD_BYTES
+from gateway.proxy.upstream import MAX_INTERIM_ANSWERS
 from tests.fakes.wire import answered
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
@@ -19,6 +20,10 @@ OK_EVENTS = [("head", 200, b"OK", (), 4), ("body", b"body"), ("end", ())]
     ("raw", "detail"),
     [
         (b"SSH-2.0-OpenSSH_9.7\r\n", "Expected HTTP/"),
+        (b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "it is not HTTP/1"),
+        (b"ICE/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "it is not HTTP/1"),
+        (b"\r\n" + OK, "it is not HTTP/1"),
+        (b"HUH/1.1 200 OK\r\n\r\n", "Expected HTTP/"),
         (b"HTTP/2.0 200 OK\r\n\r\n", "it is not HTTP/1"),
         (b"HTTP/0.9 200 OK\r\n\r\n", "it is not HTTP/1"),
         (b"HTTP/1.1 099 Low\r\nContent-Length: 0\r\n\r\n", "status 99"),
@@ -48,8 +53,13 @@ OK_EVENTS = [("head", 200, b"OK", (), 4), ("body", b"body"), ("end", ())]
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nbytes",
             "switches to a protocol",
         ),
+        *(
+            (b"HTTP/1.1 %b X\r\n%b\r\n\r\n" % (status, framing) + OK, "an interim answer")
+            for status in (b"100", b"103", b"104", b"199")
+            for framing in (b"Content-Length: 5", b"Transfer-Encoding: chunked")
+        ),
     ],
-    ids=range(24),
+    ids=range(36),
 )
 def test_what_can_be_read_in_two_ways_is_a_bad_response(raw: bytes, detail: str) -> None:
     line, exchange = answered(raw)
@@ -132,6 +142,12 @@ def test_interim_answers_are_relayed_up_to_a_limit() -> None:
     _, exchange = answered(interim * MAX_INTERIM_ANSWERS + OK)
 
     assert MAX_INTERIM_ANSWERS + len(OK_EVENTS) == len(exchange.events)
+
+
+def test_an_interim_answer_may_say_that_it_has_no_body() -> None:
+    _, exchange = answered(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n" + OK)
+
+    assert OK_EVENTS == exchange.events[1:]
 
 
 def test_endless_interim_answers_are_a_bad_response() -> None:

@@ -1,0 +1,209 @@
+"""Requests on their way through gates: who is sent, who waits, who is turned away."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.failure import Failure
+from gateway.core.policy import ConcurrencyPolicy, PriorityClass, RetryPolicy, Timeouts
+from gateway.proxy.phase import Phase
+from tests.fakes.engine import Play, Policies, Stage
+
+ONE = ConcurrencyPolicy(limit=1, queue=2, queue_wait_s=1.0)
+
+
+def reasons(*plays: Play) -> list[bytes | None]:
+    return [play.client.reason for play in plays]
+
+
+def detail(play: Play) -> str:
+    return play.exchange.detail
+
+
+@pytest.fixture(params=["route", "service", "gateway"])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    """Limit to one request at once at each place where that can be said."""
+    if request.param == "route":
+        return Stage("a", Policies(limit=ONE))
+    if request.param == "service":
+        return Stage("a", Policies(service_limit=ONE))
+    stage = Stage("a")
+    stage.engine.loads.limit_all(ONE, max_lag_s=1.0)
+    stage.route()
+    return stage
+
+
+def test_without_limits_there_is_no_door() -> None:
+    assert [target.door for target in Stage().engine.targets] == [None]
+
+
+def test_one_after_the_other_gets_in_as_places_come_free(stage: Stage) -> None:
+    first, second, third = (stage.begin() for _ in range(3))
+    pool = stage.pools["a"]
+    assert [one.exchange.phase for one in (second, third)] == [Phase.QUEUED] * 2
+    assert len(pool.waiting) == 1
+
+    pool.connect().answer()
+    assert (second.exchange.phase, third.exchange.phase) == (Phase.CONNECTING, Phase.QUEUED)
+    pool.connect().answer()
+    pool.connect().answer()
+
+    assert [one.client.said[0] for one in (first, second, third)] == ["head 200"] * 3
+    stage.assert_all_is_settled()
+
+
+def test_whoever_finds_the_queue_full_is_turned_away_at_once(stage: Stage) -> None:
+    plays = [stage.begin() for _ in range(4)]
+
+    assert plays[3].client.head is not None
+    assert plays[3].client.reason == b"over_capacity"
+    assert (b"Retry-After", b"1") in plays[3].client.head.fields
+    assert "has 1 in hand already" in detail(plays[3])
+
+
+def test_whoever_waits_too_long_is_turned_away_and_its_place_goes_to_another(stage: Stage) -> None:
+    stage.begin()
+    waiting = stage.begin()
+
+    stage.pass_time(1.0)
+    later = stage.begin()
+    stage.pools["a"].connect().answer()
+
+    assert reasons(waiting) == [b"over_capacity"]
+    assert "came free in 1s" in detail(waiting)
+    assert later.exchange.phase is Phase.CONNECTING
+
+
+def test_a_client_that_leaves_the_queue_leaves_nothing_behind(stage: Stage) -> None:
+    stage.begin()
+    leaving, staying = stage.begin(), stage.begin()
+
+    leaving.exchange.client_gone(stage.clock())
+    stage.pools["a"].connect().answer()
+
+    assert staying.exchange.phase is Phase.CONNECTING
+    assert leaving.exchange.failure is Failure.CLIENT_GONE
+
+
+def test_a_body_that_comes_meanwhile_is_sent_when_its_turn_comes(stage: Stage) -> None:
+    stage.begin()
+    waiting = stage.begin(b"POST", 5)
+    stage.send(waiting, b"hello")
+    stage.send_end(waiting)
+    pool = stage.pools["a"]
+
+    pool.connect().answer()
+    connection = pool.connect()
+
+    assert bytes(connection.sent).endswith(b"\r\n\r\nhello")
+
+
+def test_requests_that_fail_at_once_make_room_for_all_that_wait() -> None:
+    stage = Stage("a", Policies(limit=ConcurrencyPolicy(limit=1, queue=500)))
+    stage.begin()
+    waiting = [stage.begin() for _ in range(500)]
+    stage.publish([])
+
+    stage.pools["a"].connect().answer()
+
+    assert set(reasons(*waiting)) == {b"no_instances"}
+    stage.assert_all_is_settled()
+
+
+def test_who_matters_more_takes_the_place_of_who_matters_less() -> None:
+    stage = Stage("a")
+    stage.engine.loads.limit_all(ConcurrencyPolicy(limit=1, queue=1), max_lag_s=1.0)
+    stage.route(stage.api(), stage.api(b"/vip", PriorityClass.CRITICAL))
+    stage.begin()
+    usual = stage.begin()
+
+    vip = stage.begin(path=b"/vip")
+
+    assert vip.exchange.phase is Phase.QUEUED
+    assert reasons(usual) == [b"over_capacity"]
+    assert "others matter more" in detail(usual)
+
+
+def test_what_is_sheddable_is_refused_while_the_loop_is_late() -> None:
+    stage = Stage("a")
+    stage.engine.loads.limit_all(ConcurrencyPolicy(), max_lag_s=0.1)
+    stage.route(stage.api(), stage.api(b"/sheddable", PriorityClass.SHEDDABLE))
+
+    stage.deadlines.lag_s = 0.25
+    usual, shed = stage.begin(), stage.begin(path=b"/sheddable")
+    stage.deadlines.lag_s = 0.05
+    later = stage.begin(path=b"/sheddable")
+
+    assert usual.exchange.phase is Phase.CONNECTING
+    assert reasons(shed) == [b"over_capacity"]
+    assert "late by 250ms" in detail(shed)
+    assert later.exchange.phase is Phase.CONNECTING
+
+
+def test_a_place_is_held_until_the_last_attempt_is_over() -> None:
+    stage = Stage("ab", Policies(limit=ONE))
+    stage.begin()
+    waiting = stage.begin()
+
+    phases = []
+    stage.pools["a"].refuse()
+    phases.append(waiting.exchange.phase)
+    stage.pools["b"].connect().answer()
+    phases.append(waiting.exchange.phase)
+
+    assert phases == [Phase.QUEUED, Phase.CONNECTING]
+
+
+def test_a_reload_keeps_who_is_in_and_who_waits() -> None:
+    stage = Stage("a", Policies(limit=ONE))
+    stage.begin()
+    waiting = stage.begin()
+
+    stage.route()
+    later = stage.begin()
+    stage.pools["a"].connect().answer()
+
+    assert waiting.exchange.phase is Phase.CONNECTING
+    assert later.exchange.phase is Phase.QUEUED
+
+
+def test_an_adaptive_limit_hears_of_answers_and_of_those_that_did_not_come() -> None:
+    policies = Policies(
+        service_limit=ConcurrencyPolicy(is_adaptive=True),
+        timeouts=Timeouts(response_s=1.0),
+        retry=RetryPolicy(attempts=1),
+    )
+    stage = Stage("a", policies)
+    gate = stage.engine.loads.gates["user-service"]
+    before = gate.limit
+
+    stage.sending()
+    stage.pass_time(1.1)
+
+    assert gate.limit < before
+    stage.assert_all_is_settled()
+
+
+# --- Instances -----------------------------------------------------------------------------------
+
+
+def test_an_instance_that_has_enough_is_passed_over() -> None:
+    stage = Stage("ab", Policies(max_per_instance=1))
+
+    stage.begin()
+    stage.begin()
+    third = stage.begin()
+
+    assert [len(pool.waiting) for pool in stage.pools.values()] == [1, 1]
+    assert reasons(third) == [b"over_capacity"]
+    assert "each instance of 'user-service' has 1 requests in hand already" in detail(third)
+
+
+def test_a_full_one_is_no_candidate_for_failover_either() -> None:
+    stage = Stage("ab", Policies(max_per_instance=1))
+    first = stage.begin()
+    stage.begin()
+
+    stage.pools["a"].refuse()
+
+    assert reasons(first) == [b"connect_failed"]
