@@ -11,12 +11,14 @@ import re
 from typing import Final
 
 from gateway.core.failure import Failure
-from gateway.core.message import NO_FIELDS, AnswerHead, Request
+from gateway.core.message import AnswerHead, Request, lines_of
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.phase import Phase
+from gateway.proxy.refusal import say
 
 COUNTED: Final = frozenset({b"OPTIONS", b"TRACE"})
 _NUMBER: Final = re.compile(rb"[0-9]{1,9} *")
+_MAX_FORWARDS: Final = re.compile(rb"(\r\nmax-forwards: ?)[^\r]*", re.IGNORECASE)
 _ALLOWED: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 
@@ -37,21 +39,17 @@ def begin(exchange: Exchange, now_s: float) -> None:
 
 
 def _count_down(request: Request, hops: int) -> None:
-    request.fields = [
-        (name, b"%d" % (hops - 1) if name.lower() == b"max-forwards" else value)
-        for name, value in request.fields
-    ]
+    request.crossing = _MAX_FORWARDS.sub(b"\\g<1>%d" % (hops - 1), request.crossing)
 
 
 def _answer(exchange: Exchange, now_s: float) -> None:
     """Say what the gateway takes from some client or other; no route is asked."""
-    engine, client = exchange.engine, exchange.client
+    engine = exchange.engine
     exchange.request.started_at_s = now_s
-    head = AnswerHead(204, b"No Content", [(b"Allow", _ALLOWED), (b"Date", engine.http_date())])
+    lines = lines_of([(b"Allow", _ALLOWED), (b"Date", engine.http_date())])
+    head = AnswerHead(204, b"No Content", lines)
     head.has_body = False
     exchange.status = head.status
     exchange.phase = Phase.SETTLED
     engine.observer.settled(exchange, now_s)
-    client.send_head(head)
-    client.send_end(NO_FIELDS)
-    client.flush()
+    say(exchange.client, head, b"")

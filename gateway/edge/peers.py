@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
-from gateway.core.message import Peer
+from gateway.core.peer import Listener, Peer, TrustedProxies
 from gateway.edge.certificate import told_of
 from gateway.edge.proxy_protocol import Told
 
@@ -18,42 +18,65 @@ _KNOWN_PEERS = 4096
 
 
 class Peers:
-    """Makes Peers, and remembers those of late."""
+    """Makes Peers, and remembers those of late.
 
-    def __init__(self, trusted_proxies: tuple[IPv4Network | IPv6Network, ...]) -> None:
-        self._trusted = trusted_proxies
+    `tells_forwarded` says whether instances get Forwarded beside the X-Forwarded fields.
+    """
+
+    def __init__(
+        self,
+        trusted_proxies: tuple[IPv4Network | IPv6Network, ...],
+        *,
+        tells_forwarded: bool = False,
+    ) -> None:
+        self._proxies = TrustedProxies(trusted_proxies)
+        self._tells_forwarded = tells_forwarded
         self.peer = lru_cache(_KNOWN_PEERS)(self._make)
 
     def of(self, transport: asyncio.BaseTransport, told: Told | None = None) -> Peer:
         """Make the Peer of a connection; `told` is what came before its first byte, if anything."""
-        name = transport.get_extra_info("peername")
-        address = name[0] if isinstance(name, tuple) else ""
+        address = _socket_name(transport, "peername")[0]
+        port = _socket_name(transport, "sockname")[1]
         scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
         certificate = told_of(transport.get_extra_info("peercert"))
-        peer = self.peer(address, scheme) if told is None else self._of_told(address, scheme, told)
-        if not certificate:
-            return peer
-        return Peer(peer.address, peer.scheme, is_trusted=peer.is_trusted, certificate=certificate)
+        if told is None:
+            peer = self.peer(address, scheme, port)
+        elif told.address and self._proxies.trusts(address):
+            peer = self.peer(told.address, scheme, told.port or port)
+        else:
+            # It speaks through a proxy that does not say who it is; it cannot be believed.
+            peer = Peer(
+                address.encode("latin-1"),
+                scheme.encode("latin-1"),
+                is_trusted=False,
+                listener=self._listener(port),
+            )
+        return _with_certificate(peer, certificate) if certificate else peer
 
-    def _of_told(self, address: str, scheme: str, told: Told) -> Peer:
-        if told.address and self.trusts(address):
-            return self.peer(told.address, scheme)
-        # Whoever it is, it speaks through a proxy that does not say who; it cannot be believed.
-        return Peer(address.encode("latin-1"), scheme.encode("latin-1"), is_trusted=False)
-
-    def _make(self, address: str, scheme: str) -> Peer:
+    def _make(self, address: str, scheme: str, port: int = 0) -> Peer:
+        written, is_trusted = self._proxies.read(address) or (address.encode("latin-1"), False)
         return Peer(
-            address.encode("latin-1"),
+            written,
             scheme.encode("latin-1"),
-            is_trusted=bool(self._trusted) and self.trusts(address),
+            is_trusted=is_trusted,
+            listener=self._listener(port),
         )
 
-    def trusts(self, text: str) -> bool:
-        """Tell whether this address is one of a proxy that is believed."""
-        try:
-            address = ip_address(text)
-        except ValueError:  # a Unix socket, or a test client's made-up name
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._trusted)
+    def _listener(self, port: int) -> Listener:
+        return Listener(port=port, proxies=self._proxies, tells_forwarded=self._tells_forwarded)
+
+
+def _socket_name(transport: asyncio.BaseTransport, which: str) -> tuple[str, int]:
+    """Give the address and port of one end; a Unix socket has neither."""
+    name = transport.get_extra_info(which)
+    return (name[0], name[1]) if isinstance(name, tuple) else ("", 0)
+
+
+def _with_certificate(peer: Peer, certificate: bytes) -> Peer:
+    return Peer(
+        peer.address,
+        peer.scheme,
+        is_trusted=peer.is_trusted,
+        certificate=certificate,
+        listener=peer.listener,
+    )

@@ -1,6 +1,6 @@
 """The fast face: a client's connection that drives exchanges directly, without ASGI in between.
 
-It is the protocol class that uvicorn is given by `gateway run`. A request becomes an Exchange as
+It is what `gateway.edge.fast` makes for each connection. A request becomes an Exchange as
 soon as its head is read; on a warm connection that takes no task, no future and no timer. There is
 one Exchange at a time: what is pipelined behind it is held, unread, until it is over.
 
@@ -19,17 +19,15 @@ that has not read its answer by then gets as long as one that is idle, no longer
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gateway.core.failure import Failure
-from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Peer, Request
+from gateway.core.message import AnswerHead, Fields, Request
 from gateway.edge import hops
 from gateway.edge.accept import Refusal
-from gateway.edge.face import ConnectionCounts, FaceOptions, ServerState
-from gateway.edge.peers import Peers
+from gateway.edge.closing import end, reset
+from gateway.edge.face import ServerState
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.reader import RequestReader
 from gateway.edge.wire import (
@@ -40,40 +38,17 @@ from gateway.edge.wire import (
     interim_bytes,
     last_chunk,
 )
-from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.sides import ClientSide
 
-_CLOSE = b"Connection: close\r\n"
-_KEEP_ALIVE = b"Connection: keep-alive\r\n"
-_UPGRADE = b"Connection: Upgrade\r\n"
+if TYPE_CHECKING:
+    from gateway.edge.fast import FastFace
+
+_CLOSE = b"\r\nConnection: close"
+_KEEP_ALIVE = b"\r\nConnection: keep-alive"
+_UPGRADE = b"\r\nConnection: Upgrade"
 _LINGER_S = 2.0
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class FastFace:
-    """Makes the protocol of each connection; uvicorn calls it as if it were the class.
-
-    While it `is_draining`, each answer asks its client to come back over another connection.
-    """
-
-    def __init__(self, engine: Engine, peers: Peers, options: FaceOptions) -> None:
-        self.is_draining = False
-        self.engine = engine
-        self.peers = peers
-        self.options = options
-        self.connection_counts = ConnectionCounts()
-
-    def __call__(
-        self, config: object, server_state: ServerState, app_state: object, _loop: object = None
-    ) -> ClientConnection:
-        """Make the protocol of a new connection."""
-        del config, app_state, _loop
-        return ClientConnection(self, server_state)
-
-    def exchange(self, request: Request, client: ClientSide) -> Exchange:
-        """Make the Exchange of a request."""
-        return self.engine.exchange(request, client)
+# Looked up once: a member of an Enum costs as much as a small call.
+_TUNNEL, _CHUNKED, _CLOSED = Framing.TUNNEL, Framing.CHUNKED, Framing.CLOSE
 
 
 class ClientConnection(asyncio.Protocol):
@@ -85,9 +60,11 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, face: FastFace, server_state: ServerState, told: Told | None = None) -> None:
         self.deadline_s = inf
         self._engine = face.engine
+        self._outbox = face.engine.outbox
         self._face = face
         self._server_state = server_state
         self._told = told
+        self._keepalive_timeout_s = face.options.keepalive_timeout_s
         self._clock = asyncio.get_running_loop().time
         self._transport: asyncio.Transport
         self._reader: RequestReader
@@ -121,47 +98,42 @@ class ClientConnection(asyncio.Protocol):
         )
         self._server_state.connections.add(self)
         self._engine.deadlines.watched.add(self)
-        self.deadline_s = self._clock() + face.options.keepalive_timeout_s
-        if (too_many := self._is_too_many(peer)) is not None:
+        self.deadline_s = self._clock() + self._keepalive_timeout_s
+        if (too_many := face.enter(peer, self._server_state)) is not None:
             self._refuse(Failure.OVER_CAPACITY, too_many)
-
-    def _is_too_many(self, peer: Peer) -> str | None:
-        """Say which limit this connection is over, None if it is over none."""
-        options, count = self._face.options, self._face.connection_counts.enter(peer)
-        if len(self._server_state.connections) > options.max_connections:
-            return f"there are {options.max_connections} connections already"
-        if 0 < options.max_connections_per_address < count:
-            return f"there are {options.max_connections_per_address} from this address already"
-        return None
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
         if self._is_lingering:
             return
-        if self._framing is Framing.TUNNEL:
+        if self._framing is _TUNNEL:
             self._pass_on(data)
-        else:
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
+            return
+        reader = self._reader
         try:
-            wrong = self._reader.feed(data)
+            wrong = reader.feed(data)
         except Exception:
             self.break_down(self._clock())
             raise
-        if wrong is not None:
+        if wrong is not None and not self._is_lingering:
             self._refuse(*wrong)
         if self._out:
             self.flush()
-        if self._reader.is_holding:
+        if reader.held:
             self._set_reading()
-        elif self._reader.has_partial_head and not self._is_head_timed:
-            # A head has so long from its first byte, however often a further byte comes.
+        elif reader.begun:
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        """Give a head so long from its first byte, however often a further byte comes."""
+        self._outbox.send()  # nobody else waits for many that send their heads byte by byte
+        if not self._is_head_timed:
             self._is_head_timed = True
             self.deadline_s = self._clock() + self._face.options.head_timeout_s
 
     def eof_received(self) -> bool:
         """Take the end of what the client sends for its leaving, as all proxies do."""
+        self._outbox.send()  # what it was told in this turn still leaves
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,6 +146,7 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone(self._clock())
+        self._reader.close()
 
     def pause_writing(self) -> None:
         """Pass on that the client takes no more for now."""
@@ -196,21 +169,25 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
 
     def cut(self) -> None:
-        """End now: the time to finish what is in hand is over."""
-        if self._exchange is not None:
+        """End what is in hand: the time to finish it is over."""
+        if self._framing is _TUNNEL and self._exchange is not None:
+            self._exchange.tunnel.close(self._exchange, self._clock())
+        elif self._exchange is not None:
             self._refuse(Failure.DRAINING, "the gateway stops, and the time to finish is over")
             self.flush()
-        else:
-            self._transport.abort()
+
+    def drop(self) -> None:
+        """Go at once, whatever has not left yet."""
+        self._transport.abort()
 
     def expire(self, now_s: float) -> None:
         """Hear that the client waited too long with its request, or with leaving."""
         if self._is_lingering:
             self._is_late = not self._is_late and self._transport.get_write_buffer_size() > 0
-            self.deadline_s = now_s + self._face.options.keepalive_timeout_s
+            self.deadline_s = now_s + self._keepalive_timeout_s
             if not self._is_late:
                 self._transport.abort()
-        elif self._reader.has_partial_head:
+        elif self._reader.begun:
             self._refuse(Failure.REQUEST_TIMEOUT, "the head of the request did not come in time")
             self.flush()
         else:
@@ -232,27 +209,27 @@ class ClientConnection(asyncio.Protocol):
         """
         return self._exchange is not None or self._is_lingering or self._is_choked
 
-    def request_begun(
-        self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
-    ) -> None:
+    def request_begun(self, request: Request, refusal: Refusal | None) -> None:
         """Start the request."""
-        options = self._face.options
+        face = self._face
         self._request_count += 1
-        self._is_http10 = is_http10
-        if self._face.is_draining or self._request_count == options.max_requests_per_connection:
+        self._is_http10 = request.is_http10
+        if not request.keeps_alive or face.is_draining or self._request_count == face.max_requests:
             self._stays = False
-        self._stays = self._stays and stays
-        self._is_read = request.length == 0 and refusal is None
+        self._is_read = request.length == 0 or request.body != b""
         self._is_head_timed = False
         self._is_held = False
         self.deadline_s = inf
-        self._exchange = exchange = self._face.exchange(request, self)
+        self._exchange = exchange = face.exchange(request, self)
+        clock = self._clock
+        now_s = clock()
         if refusal is not None:
-            exchange.reject(*refusal, self._clock())
+            self._stays = self._is_read = False
+            exchange.reject(*refusal, now_s)
         elif request.method in hops.COUNTED:
-            hops.begin(exchange, self._clock())
+            hops.begin(exchange, now_s)
         else:
-            exchange.begin(self._clock())
+            exchange.begin(now_s)
 
     def request_body(self, chunk: bytes) -> None:
         """Pass a piece of the body to the Exchange that it belongs to."""
@@ -275,10 +252,10 @@ class ClientConnection(asyncio.Protocol):
     def send_head(self, head: AnswerHead) -> None:
         """Write the head, and decide whether the connection stays."""
         self._framing = framing_of(head, is_http10=self._is_http10)
-        if not self._is_read or self._framing is Framing.CLOSE:
+        if not self._is_read or self._framing is _CLOSED:
             self._stays = False
         connection = b""
-        if self._framing is Framing.TUNNEL:
+        if self._framing is _TUNNEL:
             self._stays = False
             connection = _UPGRADE
         elif not self._stays:
@@ -286,7 +263,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._is_http10:
             connection = _KEEP_ALIVE
         self._out.append(head_bytes(head, self._framing, connection))
-        if self._framing is Framing.TUNNEL and (early := self._reader.take_held()):
+        if self._framing is _TUNNEL and (early := self._reader.take_held()):
             self._pass_on(early)
             self._set_reading()
 
@@ -297,12 +274,39 @@ class ClientConnection(asyncio.Protocol):
 
     def send_body(self, chunk: bytes) -> None:
         """Write a piece of the body."""
-        self._out.append(chunk_bytes(chunk) if self._framing is Framing.CHUNKED else chunk)
+        self._out.append(chunk_bytes(chunk) if self._framing is _CHUNKED else chunk)
 
     def send_end(self, trailers: Fields) -> None:
         """End the answer; close, or take the next request."""
-        if self._framing is Framing.CHUNKED:
+        if self._framing is _CHUNKED:
             self._out.append(last_chunk(trailers))
+        self._has_answered()
+
+    def send_answer(self, head: AnswerHead, body: bytes) -> None:
+        """Write an answer whose body has come whole with its head, and whose length is known."""
+        if not self._is_read:
+            self._stays = False
+        connection = b""
+        if not self._stays:
+            connection = _CLOSE
+        elif self._is_http10:
+            connection = _KEEP_ALIVE
+        answer = b"HTTP/1.1 %d %b%b%b\r\n\r\n%b" % (
+            head.status,
+            head.reason,
+            head.lines,
+            connection,
+            body,
+        )
+        if self._out:  # an interim answer that has not left yet
+            self._out.append(answer)
+            self.flush()
+        else:
+            self._outbox.write(self._transport, answer)
+        self._has_answered()
+
+    def _has_answered(self) -> None:
+        """Close, or take the next request."""
         self._exchange = None
         self._is_held = False
         self._server_state.total_requests += 1
@@ -311,31 +315,35 @@ class ClientConnection(asyncio.Protocol):
         if not self._stays or not self._is_read:
             self._linger()
             return
-        self.deadline_s = self._clock() + self._face.options.keepalive_timeout_s
-        self._read_on()
+        # The coarse clock is exact enough for a time of minutes.
+        self.deadline_s = self._engine.deadlines.now_s + self._keepalive_timeout_s
+        if self._reader.held or not self._is_reading:
+            self._read_on()
 
     def _read_on(self) -> None:
         """Take the next request, if it is here already."""
-        if self._reader.is_holding and not self.is_busy():
-            self._read(self._reader.take_held())
+        if self._reader.held and not self.is_busy():
+            self.data_received(self._reader.take_held())
         self._set_reading()
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """Go on with another Exchange: an app answers."""
+        self._exchange = exchange
 
     def abort(self) -> None:
         """Reset the connection: a mere end could be taken for the end of the answer."""
         self._exchange = None
         self._is_lingering = True
         self._out.clear()
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and not self._transport.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._transport.abort()
+        self._outbox.send()  # what was let go already may arrive
+        reset(self._transport)
 
     def flush(self) -> None:
         """Send what was written since the last time, in one piece."""
         out = self._out
         if out:
             self._out = []
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self._outbox.write(self._transport, out[0] if len(out) == 1 else b"".join(out))
 
     def pause_reading(self) -> None:
         """Stop reading the client."""
@@ -355,7 +363,7 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_failed(failure, detail, self._clock())
             return
-        request = Request(b"-", b"", query=b"", fields=NO_FIELDS, host=b"")
+        request = Request(b"-", b"", query=b"", lines=b"", host=b"")
         request.peer = self._reader.peer
         request.request_id = self._engine.next_request_id()
         self._is_read = False
@@ -366,21 +374,18 @@ class ClientConnection(asyncio.Protocol):
         """Close in a way that lets the answer arrive."""
         self.flush()
         self._is_lingering = True
-        has_unread = not self._is_read or self._reader.is_holding
+        is_tunnel = self._framing is _TUNNEL  # nobody can tell what is still on its way
+        has_unread = is_tunnel or not self._is_read or bool(self._reader.held)
         self.deadline_s = self._clock() + _LINGER_S
-        if not has_unread:
-            self._transport.close()
-            return
-        self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            # TLS cannot end one direction alone; closing it reads on until the client ends too.
-            self._transport.close()
+        self._outbox.send()
+        end(self._transport, has_unread=has_unread)
 
     def _set_reading(self) -> None:
-        """Read the client only while the Exchange wants more, and nothing waits behind it."""
-        should_read = not self._reader.is_holding and not self._is_held
+        """Read the client only while the Exchange wants more, and little waits behind it.
+
+        A little is read on, because only a client that is read can be seen to leave.
+        """
+        should_read = not self._is_held and not self._reader.holds_enough
         is_over = self._is_lingering or self._transport.is_closing()
         if should_read != self._is_reading and not is_over:
             self._is_reading = should_read

@@ -45,14 +45,16 @@ class ProxyProtocolError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What it said: the client's IP address as text, empty where it named none.
+    """What it said: the client's IP address as text, and the port that it asked for.
 
-    It names none for connections of the proxy's own (LOCAL), for unknown ones, and for those of
-    other kinds than TCP. `size_bytes` is how long it was.
+    The address is empty and the port 0 where it named none: for connections of the proxy's own
+    (LOCAL), for unknown ones, and for those of other kinds than TCP. `size_bytes` is how long it
+    was.
     """
 
     address: str
     size_bytes: int
+    port: int = 0
 
 
 def read_told(start: bytes) -> Told | None:
@@ -84,7 +86,7 @@ def _read_v1(start: bytes) -> Told | None:
         source, _ = (kind(found[which].decode("ascii")) for which in ("source", "target"))
     except ValueError as error:
         raise ProxyProtocolError(str(error)) from error
-    return Told(str(source), size_bytes)
+    return Told(str(source), size_bytes, int(found["ports"].split()[1]))
 
 
 def _read_v2(start: bytes) -> Told | None:
@@ -102,7 +104,8 @@ def _read_v2(start: bytes) -> Told | None:
     if len(start) < size_bytes:
         return None
     source = start[_V2_FIXED_BYTES : _V2_FIXED_BYTES + address_bytes]
-    return Told(_address(source), size_bytes)
+    port = start[_V2_FIXED_BYTES + addresses_bytes - 2 :][:2] if source else b""
+    return Told(_address(source), size_bytes, int.from_bytes(port, "big"))
 
 
 def _address(packed: bytes) -> str:

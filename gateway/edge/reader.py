@@ -2,9 +2,8 @@
 
 It knows no socket and no time. Bytes go in, calls to a Receiver come out, and what is wrong comes
 back as a named failure. The one rule: any bytes, split in any way, give the same requests or the
-same failure. So they are cut where a head, a size line of a chunk or a body may end, the parser is
-never fed past such a place, and each limit is counted on the bytes that it was fed, before more
-memory is spent.
+same failure. So the bytes of a head are cut off at its empty line, llhttp is fed these and no
+others, and each limit is counted on the bytes that it was fed, before more memory is spent.
 
 A request is read at a time: what follows one that is not answered yet is held, unread.
 
@@ -18,22 +17,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol
 
 import httptools
 
+from gateway.core.chunked import ChunkedReader, TrailersError
 from gateway.core.failure import Failure
-from gateway.core.headers import is_valid_host
-from gateway.core.message import Fields, Peer, Request
-from gateway.edge.accept import Refusal, accept
+from gateway.core.headers import FramingError
+from gateway.core.heads import HEAD_END, end_of_head
+from gateway.core.message import NO_FIELDS, Fields, Peer, Request
+from gateway.edge.accept import Refusal, accept, read_target
 
 # llhttp also takes RTSP and ICE, and several spaces; a fragment is not sent (RFC 9110 §4.2.5).
-_START_LINE: Final = re.compile(rb"([A-Z-]+) ([!\"$-~]+) HTTP/1\.([01])\r\n")
-_ABSOLUTE: Final = re.compile(rb"https?://(?P<host>[^/?]+)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
-_HEAD_END: Final = b"\r\n\r\n"
+_USUAL_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1(?=\r\n)")
+_START_LINE: Final = re.compile(rb"([A-Z-]+) ([!\"$-~]+) HTTP/1\.([01])(?=\r\n)")
 _LINE_ENDS: Final = frozenset(b"\r\n")
-# A size of 64 bits has 16 digits; what else is here are extensions, which nobody needs.
-_MOST_SIZE_LINE_BYTES: Final = 256
+_CR, _LF = b"\r\n"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+_BARE: Final = (Failure.BAD_REQUEST, "a bare CR or LF before a request")
+# So many bytes of what comes too early are read on, so that the client is seen to leave.
+_MOST_HELD_BYTES: Final = 16 * 1024
 
 
 class _Part(IntEnum):
@@ -41,13 +44,16 @@ class _Part(IntEnum):
 
     HEAD = 0
     BODY = 1  # of known length
-    SIZE_LINE = 2
-    CHUNK = 3  # with the line end behind it
-    TRAILERS = 4
-    NOTHING = 5  # no further request is read
+    CHUNKS = 2
+    NOTHING = 3  # no further request is read
+    OFFERED = 4  # the protocol that the last request offers: held until it is taken
+    EMPTY_LINE = 5  # one before a request, of which only the CR has come
 
 
-_HEAD, _BODY, _SIZE_LINE, _CHUNK, _TRAILERS, _NOTHING = _Part
+_HEAD, _BODY, _CHUNKS, _NOTHING, _OFFERED, _EMPTY_LINE = _Part
+_HEAD_END_BYTES: Final = len(HEAD_END)
+# llhttp checks; what a head says is read from its bytes.
+_NOBODY: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,17 @@ class ReaderLimits:
     @property
     def max_head_bytes(self) -> int:
         """How long a whole head may be, with the ends of its first and its last line."""
-        return self.max_request_line_bytes + self.max_header_size_bytes + len(_HEAD_END)
+        return self.max_request_line_bytes + self.max_header_size_bytes + len(HEAD_END)
+
+    @property
+    def small_head_bytes(self) -> int:
+        """How long a head may be without any need to look at the limits."""
+        return min(self.plain_head_bytes, self.max_header_fields * len(b"a:\r\n"))
+
+    @property
+    def plain_head_bytes(self) -> int:
+        """How long a head may be if only its number of fields can be over its limit."""
+        return min(self.max_request_line_bytes, self.max_header_size_bytes)
 
 
 class Receiver(Protocol):
@@ -74,12 +90,11 @@ class Receiver(Protocol):
         """Tell whether a request that was read is not answered yet: the next one must wait."""
         ...
 
-    def request_begun(
-        self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
-    ) -> None:
-        """Take a request's head; `stays` says whether the client wants the connection kept.
+    def request_begun(self, request: Request, refusal: Refusal | None) -> None:
+        """Take a request's head.
 
-        A refused one is the last: nothing more of it is read.
+        A refused one is the last: nothing more of it is read. One whose length is 0 is whole, and
+        so is one that has its body already.
         """
         ...
 
@@ -88,14 +103,15 @@ class Receiver(Protocol):
         ...
 
     def request_ended(self, trailers: Fields) -> None:
-        """Hear that the request is whole."""
+        """Hear that the body of the request is whole."""
         ...
 
 
 class RequestReader:
     """Reads the requests of one connection, one after the other.
 
-    `has_partial_head` says that a request has begun whose head is not whole yet.
+    `begun` is what came of a head that is not whole yet. `held` are bytes that came before the
+    request in front of them was answered. Both are empty most of the time.
     """
 
     def __init__(
@@ -110,209 +126,206 @@ class RequestReader:
         self.peer = peer
         self._limits = limits
         self._max_head_bytes = limits.max_head_bytes
+        self._small_head_bytes = limits.small_head_bytes
+        self._plain_head_bytes = limits.plain_head_bytes
+        self._max_fields = limits.max_header_fields
         self._next_id = next_id
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None
         self._part: _Part = _HEAD
-        self._piece = b""
-        self._line = b""
-        self._head_bytes = 0
+        self.begun = b""
+        self.held = b""
         self._left_bytes = 0
-        self._is_near_end = False
-        self._fields: Fields = []
-        self._stays = True
-        self._held = b""
-        self._wrong: Refusal | None = None
-        self.has_partial_head = False
+        self._chunks: ChunkedReader
+        self._behind: _Part = _HEAD
 
     def __repr__(self) -> str:
-        return f"<RequestReader {self._part.name}, {len(self._held)} bytes held>"
-
-    def feed(self, data: bytes) -> Refusal | None:
-        """Read bytes; return what is wrong with them, after which nothing more can be read."""
-        if self._held:
-            self._held += data
-            return None
-        start, size_bytes = 0, len(data)
-        while start < size_bytes and self._part is not _NOTHING:
-            if self._part is _HEAD and not self.has_partial_head:
-                if self._receiver.is_busy():
-                    self._held = data[start:]
-                    return None
-                if data[start] in _LINE_ENDS:  # RFC 9112 §2.2: empty lines before a request
-                    start = size_bytes - len(data[start:].lstrip(b"\r\n"))
-                    continue
-            end = self._end_of_piece(data, start)
-            wrong = self._parse(data if end - start == size_bytes else data[start:end])
-            if wrong is not None:
-                self._part = _NOTHING
-                return wrong
-            start = end
-        return None
+        return f"<RequestReader {self._part.name}, {len(self.held)} bytes held>"
 
     @property
-    def is_holding(self) -> bool:
-        """Whether bytes are held that came before the request in front of them was answered."""
-        return bool(self._held)
+    def holds_enough(self) -> bool:
+        """Whether so much is held that the client should be read no further."""
+        return len(self.held) > _MOST_HELD_BYTES
 
     def take_held(self) -> bytes:
         """Give what is held: to be fed again, or to whoever speaks the new protocol."""
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return held
 
-    # --- The bytes are cut -----------------------------------------------------------------------
+    def close(self) -> None:
+        """Know the receiver no longer: nothing more is read."""
+        del self._receiver  # which knows its reader: or only the collector would free both
 
-    def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Find how far the parser may be fed: to where something may end, or to a limit."""
-        part = self._part
-        if part is _BODY or part is _CHUNK:
-            return min(start + self._left_bytes, len(data))
-        if part is _SIZE_LINE:
-            return data.find(b"\n", start) + 1 or len(data)
-        if self._is_near_end:
-            return start + 1  # the line ends before it belong to the same empty line
-        found = data.find(_HEAD_END, start)
-        end = len(data) if found < 0 else found + len(_HEAD_END)
-        return min(end, start + self._max_head_bytes - self._head_bytes)
-
-    def _parse(self, piece: bytes) -> Refusal | None:
-        part = self._part
-        self._piece = piece
-        if part is _BODY or part is _CHUNK:
-            self._left_bytes -= len(piece)
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._go_on_behind_an_offer()
-        except httptools.HttpParserError as error:
-            return self._what_is_wrong(error)
-        if part is _SIZE_LINE:
-            return self._has_read_of_size_line(piece)
-        if part is _CHUNK:
-            if self._left_bytes == 0:
-                self._part = _SIZE_LINE
-        elif self.has_partial_head or self._part is _TRAILERS:
-            return self._has_read_of_fields(piece)
-        return None
-
-    def _has_read_of_fields(self, piece: bytes) -> Refusal | None:
-        """Go on in a head or in trailers that are not whole yet, if they are not too long."""
-        self._head_bytes += len(piece)
-        self._is_near_end = piece[-1] in _LINE_ENDS
-        if b"\r\n" not in self._line:
-            self._line += piece
-        if self._head_bytes < self._max_head_bytes:
+    def feed(self, data: bytes) -> Refusal | None:
+        """Read bytes; return what is wrong with them, after which nothing more can be read."""
+        if self.held:
+            self.held += data
             return None
-        line_bytes = self._line.find(b"\r\n")
-        if self.has_partial_head and not 0 <= line_bytes <= self._limits.max_request_line_bytes:
-            return self._too_long_line()
-        return self._too_large_fields()
+        if self._part is _HEAD and not self.begun and not self._receiver.is_busy():
+            end = data.find(HEAD_END) + _HEAD_END_BYTES
+            if _HEAD_END_BYTES < end <= self._max_head_bytes and data[0] not in _LINE_ENDS:
+                # Most often it is one whole head, perhaps with a body, and nothing else.
+                if end == len(data):
+                    wrong = self._check(data) or self._begin(data, b"")
+                else:
+                    head = data[:end]
+                    wrong = self._check(head) or self._begin(head, data[end:])
+                if wrong is not None:
+                    self._part = _NOTHING
+                return wrong
+        return self._feed_pieces(data)
 
-    def _has_read_of_size_line(self, line: bytes) -> Refusal | None:
-        self._line += line
-        if len(self._line) > _MOST_SIZE_LINE_BYTES:
-            return Failure.BAD_REQUEST, "there are chunk extensions without end"
-        if self._line.endswith(b"\n"):
-            size_bytes = int(self._line.partition(b";")[0], 16)
-            self._line = b""
-            self._part = _CHUNK if size_bytes else _TRAILERS
-            self._left_bytes = size_bytes + len(b"\r\n") if size_bytes else 0
-            self._head_bytes = self._limits.max_request_line_bytes  # trailers have no such line
-            self._is_near_end = True
+    def _feed_pieces(self, data: bytes) -> Refusal | None:
+        start, size_bytes = 0, len(data)
+        wrong: Refusal | None = None
+        while start < size_bytes and wrong is None:
+            part = self._part
+            if part is _HEAD:
+                if not self.begun and (first := self._first_of_head(data, start)) != start:
+                    start = first
+                    continue
+                start, wrong = self._read_head(data, start)
+            elif part is _BODY:
+                start = self._read_body(data, start)
+            elif part is _CHUNKS:
+                start, wrong = self._read_chunks(data, start)
+            else:
+                start, wrong = self._pass_over(data, start)
+        if wrong is not None:
+            self._part = _NOTHING
+        return wrong
+
+    def _first_of_head(self, data: bytes, start: int) -> int:
+        """Find where the next request begins; behind all of `data` if it has to wait."""
+        if self._receiver.is_busy():
+            self.held = data[start:] if start else data
+            return len(data)
+        if data[start] not in _LINE_ENDS:
+            return start
+        # RFC 9112 §2.2: empty lines before a request
+        lines = _EMPTY_LINES.match(data, start)
+        end = lines.end() if lines else start
+        if end + 1 == len(data) and data[end] == _CR:
+            self._part = _EMPTY_LINE  # the other half is still to come
+            end += 1
+        return end
+
+    def _pass_over(self, data: bytes, start: int) -> tuple[int, Refusal | None]:
+        """Take what is no part of a request; return where it ended, and what is wrong."""
+        if self._part is _EMPTY_LINE:
+            self._part = _HEAD
+            return start + 1, None if data[start] == _LF else _BARE
+        if self._part is _OFFERED:
+            self.held = data[start:]
+        return len(data), None
+
+    # --- The head --------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes, start: int) -> tuple[int, Refusal | None]:
+        """Read on in a head; return where it ended, or the data did, and what is wrong."""
+        begun, size_bytes = self.begun, len(data)
+        if not begun and data[start] in _LINE_ENDS:
+            return start, _BARE
+        end = end_of_head(begun, data, start)
+        limit = start + self._max_head_bytes - len(begun)
+        is_whole = 0 < end <= limit
+        if not is_whole:
+            end = min(size_bytes, limit)
+        piece = data[start:end]
+        if (wrong := self._check(piece)) is not None:
+            return end, wrong
+        head = begun + piece
+        if is_whole:
+            self.begun = b""
+            return end, self._begin(head, b"")
+        self.begun = head
+        return end, self._too_large() if len(head) >= self._max_head_bytes else None
+
+    def _check(self, piece: bytes) -> Refusal | None:
+        """Let the parser look at a piece of a head; it is strict, and knows no callbacks."""
+        parser = self._parser
+        if parser is None:
+            self._parser = parser = httptools.HttpRequestParser(_NOBODY)
+        try:
+            parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._parser = None  # it would take what follows for the new protocol's
+        except httptools.HttpParserError as error:
+            return Failure.BAD_REQUEST, str(error)
         return None
 
-    def _go_on_behind_an_offer(self) -> None:
-        """Go on as if no other protocol were offered; it is not decided here whether it is taken.
-
-        The parser takes all that follows an offer for the new protocol's, even a body. So a new one
-        reads that, from a head that says just how long it is.
-        """
-        if self._part is _HEAD:
-            self._parser = httptools.HttpRequestParser(self)
-            return
-        framing = b"Transfer-Encoding: chunked"
-        if self._part is _BODY:
-            framing = b"Content-Length: %d" % self._left_bytes
-        self._parser = httptools.HttpRequestParser(_BodyBehindOffer(self))
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-        self._fields = []
-
-    def end_body_behind_offer(self) -> None:
-        """Go back to reading whole requests."""
-        self._parser = httptools.HttpRequestParser(self)
-        self.on_message_complete()
-
-    def _what_is_wrong(self, error: httptools.HttpParserError) -> Refusal | None:
-        """Tell what ended the parser's run; raises what a callback raised by mistake."""
-        if self._wrong is not None or self._part is _NOTHING:
-            return self._wrong
-        if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
-            raise error.__context__ from None  # a mistake of ours, not the client's
-        return Failure.BAD_REQUEST, str(error)
-
-    # --- The parser tells ------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._line = b""
-        self._head_bytes = 0
-        self._is_near_end = False
-        self.has_partial_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head, or of the trailers; one more than may be is enough to know."""
-        if len(self._fields) <= self._limits.max_header_fields:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Make the request, and say what is wrong with it, if anything is."""
-        self.has_partial_head = False
-        line = _START_LINE.match(self._line + self._piece if self._line else self._piece)
-        fields = self._take_fields()
+    def _begin(self, head: bytes, rest: bytes) -> Refusal | None:
+        """Make the request, and say what is wrong with it, or with the rest of what came."""
+        line = _USUAL_LINE.match(head)
         if line is None:
-            self._stop(Failure.BAD_REQUEST, "the request line is not valid, or not of HTTP/1")
-        self._check_size(line.end())
-        is_http10 = line[3] == b"0"
-        request = Request(line[1], b"", query=b"", fields=fields, host=b"")
+            return self._begin_unusual(head, rest)
+        method, path, query = line.groups(b"")
+        line_bytes = line.end()
+        lines = head[line_bytes:-4]
+        if len(head) > self._small_head_bytes and (
+            lines.count(b"\r\n") > self._max_fields or len(head) > self._plain_head_bytes
+        ):
+            wrong = self._what_is_too_large(line_bytes, lines)
+            if wrong is not None:
+                return wrong
+        request = Request(method, path, query, lines)
         request.peer = self.peer
-        refusal = accept(request, "1.0" if is_http10 else "1.1", self._next_id)
-        problem = read_target(request, line[2])
-        refusal = refusal or problem
-        self._stays = refusal is None and self._parser.should_keep_alive()
-        if request.length != 0:
-            self._left_bytes = request.length or 0
-            self._part = _BODY if request.length else _SIZE_LINE
-            self._line = b""
-        self._receiver.request_begun(request, refusal, is_http10=is_http10, stays=self._stays)
+        refusal = accept(request, self._next_id)
+        if request.length == 0 and not rest and refusal is None:
+            if not request.keeps_alive:
+                self._part = _behind_last(request)
+            self._receiver.request_begun(request, None)
+            return None
+        return self._go_on(request, refusal, rest)
+
+    def _begin_unusual(self, head: bytes, rest: bytes) -> Refusal | None:
+        """Do the same for HTTP/1.0, and for targets that are more than a path."""
+        line = _START_LINE.match(head)
+        if line is None:
+            return Failure.BAD_REQUEST, "the request line is not valid, or not of HTTP/1"
+        method, target, minor = line.groups()
+        lines = head[line.end() : -4]
+        if (wrong := self._what_is_too_large(line.end(), lines)) is not None:
+            return wrong
+        request = Request(method, target, b"", lines)
+        request.peer = self.peer
+        request.is_http10 = minor == b"0"
+        refusal = accept(request, self._next_id)
+        problem = read_target(request, target)
+        return self._go_on(request, refusal or problem, rest)
+
+    def _go_on(self, request: Request, refusal: Refusal | None, rest: bytes) -> Refusal | None:
+        """Tell of a request, and read what follows its head."""
+        self._behind = _HEAD if request.keeps_alive else _behind_last(request)
         if refusal is not None:
             self._part = _NOTHING
-            raise _StopReading
+        elif request.length == 0:
+            self._part = self._behind
+        elif request.length == len(rest) and not request.expects_continue:
+            self._parser = None  # it waits for a body that it will not see
+            self._part = self._behind
+            request.body, rest = rest, b""
+        else:
+            self._expect_body(request.length)
+        self._receiver.request_begun(request, refusal)
+        return self._feed_pieces(rest) if rest else None
 
-    def on_body(self, chunk: bytes) -> None:
-        """Pass a piece of the body on."""
-        self._receiver.request_body(chunk)
+    def _what_is_too_large(self, line_bytes: int, lines: bytes) -> Refusal | None:
+        limits = self._limits
+        if line_bytes > limits.max_request_line_bytes:
+            return self._too_long_line()
+        if lines.count(b"\r\n") > limits.max_header_fields:
+            limit = limits.max_header_fields
+            return Failure.HEADERS_TOO_LARGE, f"there are more than {limit} header fields"
+        if len(lines) > limits.max_header_size_bytes:
+            return self._too_large_fields()
+        return None
 
-    def on_message_complete(self) -> None:
-        """Pass the end of the request on."""
-        if self._left_bytes or self._part is _SIZE_LINE:
-            return  # what is over is the head of an offer, and its body follows
-        trailers = self._take_fields()
-        self._part = _HEAD if self._stays else _NOTHING
-        self._receiver.request_ended(trailers)
-
-    def _take_fields(self) -> Fields:
-        fields, self._fields = self._fields, []
-        if len(fields) > self._limits.max_header_fields:
-            limit = self._limits.max_header_fields
-            self._stop(Failure.HEADERS_TOO_LARGE, f"there are more than {limit} header fields")
-        return fields
-
-    def _check_size(self, line_end: int) -> None:
-        """Refuse a head that is too large; `line_end` is where its first line ends."""
-        if line_end - len(b"\r\n") > self._limits.max_request_line_bytes:
-            self._stop(*self._too_long_line())
-        fields_bytes = self._head_bytes + len(self._piece) - line_end - len(b"\r\n")
-        if fields_bytes > self._limits.max_header_size_bytes:
-            self._stop(*self._too_large_fields())
+    def _too_large(self) -> Refusal:
+        """Tell what is too large of a head that has no end within the limit for all of it."""
+        line_bytes = self.begun.find(b"\r\n")
+        if 0 <= line_bytes <= self._limits.max_request_line_bytes:
+            return self._too_large_fields()
+        return self._too_long_line()
 
     def _too_long_line(self) -> Refusal:
         limit_bytes = self._limits.max_request_line_bytes
@@ -322,45 +335,47 @@ class RequestReader:
         limit_bytes = self._limits.max_header_size_bytes
         return Failure.HEADERS_TOO_LARGE, f"the header fields are over {limit_bytes} bytes"
 
-    def _stop(self, failure: Failure, detail: str) -> NoReturn:
-        self._wrong = (failure, detail)
-        raise _StopReading
+    # --- The body --------------------------------------------------------------------------------
+
+    def _expect_body(self, length: int | None) -> None:
+        self._parser = None  # it waits for a body that it will not see
+        if length is not None:
+            self._part = _BODY
+            self._left_bytes = length
+            return
+        self._part = _CHUNKS
+        self._chunks = ChunkedReader(
+            max_trailer_bytes=self._limits.max_header_size_bytes,
+            max_trailer_fields=self._limits.max_header_fields,
+        )
+
+    def _read_body(self, data: bytes, start: int) -> int:
+        """Pass on what there is of a body of known length; return where that ended."""
+        end = min(start + self._left_bytes, len(data))
+        self._left_bytes -= end - start
+        self._receiver.request_body(data if end - start == len(data) else data[start:end])
+        if not self._left_bytes:
+            self._end_request(NO_FIELDS)
+        return end
+
+    def _read_chunks(self, data: bytes, start: int) -> tuple[int, Refusal | None]:
+        """Pass on what there is of a chunked body; return where that ended, and what is wrong."""
+        chunks = self._chunks
+        try:
+            end = chunks.feed(data, start, self._receiver.request_body)
+        except TrailersError as error:
+            return start, (Failure.HEADERS_TOO_LARGE, str(error))
+        except FramingError as error:
+            return start, (Failure.BAD_REQUEST, str(error))
+        if chunks.is_over:
+            self._end_request(chunks.trailers)
+        return end, None
+
+    def _end_request(self, trailers: Fields) -> None:
+        self._part = self._behind
+        self._receiver.request_ended(trailers)
 
 
-class _BodyBehindOffer:
-    """What a parser tells that reads nothing but one body."""
-
-    def __init__(self, reader: RequestReader) -> None:
-        self.on_header = reader.on_header
-        self.on_body = reader.on_body
-        self.on_message_complete = reader.end_body_behind_offer
-
-
-class _StopReading(Exception):  # noqa: N818 -- it is caught by the parser, not by people
-    """Ends the parser's run; the reason is in the reader."""
-
-
-def read_target(request: Request, target: bytes) -> Refusal | None:
-    """Split a request target into path and query; return why it is refused, None if it is not.
-
-    An absolute target names the host, whatever Host says (RFC 9112 §3.2.2); it takes its place.
-    OPTIONS may ask for no path at all (§3.2.4): then the path is `*`.
-    """
-    is_for_all = request.method == b"OPTIONS" and target == b"*"
-    if not target.startswith(b"/") and not is_for_all:
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None or not is_valid_host(absolute["host"]):
-            return Failure.BAD_REQUEST, "the target is neither a path nor a URL"
-        request.host = absolute["host"]
-        request.fields = [
-            (name, request.host if name.lower() == b"host" else value)
-            for name, value in request.fields
-        ]
-        target = absolute["rest"]
-        is_for_all = request.method == b"OPTIONS" and not target
-        if not target.startswith(b"/"):
-            target = b"/" + target
-    path, mark, query = target.partition(b"?")
-    request.path = b"*" if is_for_all else path
-    request.query = mark + query
-    return None
+def _behind_last(request: Request) -> _Part:
+    """Tell what stands behind a request with `close`: never one more (RFC 9112 §9.6)."""
+    return _OFFERED if request.upgrade and request.length == 0 else _NOTHING

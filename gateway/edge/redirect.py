@@ -9,10 +9,10 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from gateway.core.failure import Failure
-from gateway.core.message import NO_FIELDS, AnswerHead, Request
+from gateway.core.message import NO_FIELDS, AnswerHead, Request, lines_of
 from gateway.edge.face import FaceOptions
+from gateway.edge.fast import FastFace
 from gateway.edge.peers import Peers
-from gateway.edge.protocol import FastFace
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.refusal import reason_phrase
@@ -51,7 +51,13 @@ class _Redirect(Exchange):
         head = AnswerHead(
             HTTPStatus.PERMANENT_REDIRECT,
             reason_phrase(HTTPStatus.PERMANENT_REDIRECT),
-            [(b"Location", location), (b"Date", self.engine.http_date())],
+            lines_of(
+                [
+                    (b"Location", location),
+                    (b"Content-Length", b"0"),
+                    (b"Date", self.engine.http_date()),
+                ]
+            ),
         )
         head.length, head.has_body = 0, False
         self.status = head.status

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, cast
@@ -22,7 +22,8 @@ import structlog
 import uvicorn
 
 from gateway.edge.asgi import AnswerBrokenOffError
-from gateway.edge.protocol import ClientConnection, FastFace
+from gateway.edge.fast import FastFace
+from gateway.edge.protocol import ClientConnection
 from gateway.edge.proxied import ProxiedListener, Security
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.tls import without_odd_names
@@ -31,6 +32,7 @@ _log = structlog.get_logger()
 
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT_S = 2.0
+_LAST_WORDS_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
@@ -167,10 +169,19 @@ class SiteServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is in hand finish; what has not when its time is over gets its end from us."""
         await super().shutdown(sockets=sockets)
-        for connection in tuple(self.server_state.connections):
-            if isinstance(connection, ClientConnection):
-                connection.cut()
+        for connection in self._clients():
+            connection.cut()
+        if self._clients():
+            # What was said at the end may arrive: a client that has read it closes its side.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wait_tasks_to_complete(), _LAST_WORDS_S)
+        for connection in self._clients():
+            connection.drop()
         await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+    def _clients(self) -> list[ClientConnection]:
+        connections: Iterable[object] = self.server_state.connections
+        return [one for one in connections if isinstance(one, ClientConnection)]
 
     def leave(self, *, at_once: bool) -> None:
         """Accept no more, and finish what is in hand, or drop it."""
@@ -183,18 +194,22 @@ async def serve(
     sites: Sequence[Site],
     *,
     admin: Site | None,
+    until: Coroutine[Any, Any, None],
     on_drain: Callable[[], None],
     options: ServeOptions,
 ) -> None:
     """Serve until a signal says stop, then drain all of `sites` together. Takes the sockets over.
 
-    `on_drain` is called as soon as the first signal comes: from then on we are not ready.
+    Clients of `sites` are accepted when `until` is over; before that they wait in the backlog: a
+    moment later is better than an error. `admin` is there at once. `on_drain` is called as soon as
+    the first signal comes: from then on we are not ready.
     """
     fronts = [SiteServer(site, options) for site in sites]
     stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
+        opening = tasks.create_task(until, name="serve:opening")
         serving = [
-            tasks.create_task(front.run_until_left(), name=f"serve:{site.name}")
+            tasks.create_task(_serve_after(opening, front), name=f"serve:{site.name}")
             for front, site in zip(fronts, sites, strict=True)
         ]
         beside: SiteServer | None = None
@@ -209,12 +224,18 @@ async def serve(
                 _log.info("drain_waiting", delay_s=options.drain_delay_s)
                 await asyncio.wait((hurry,), timeout=options.drain_delay_s)
             _log.info("draining", timeout_s=options.drain_timeout_s)
+            opening.cancel()
             for front in fronts:
                 front.leave(at_once=hurry.done())
             await asyncio.wait(serving)
             hurry.cancel()
             if beside is not None:
                 beside.leave(at_once=True)
+
+
+async def _serve_after(opening: asyncio.Task[None], front: SiteServer) -> None:
+    await asyncio.wait((opening,))
+    await front.run_until_left()
 
 
 async def _hurry(stops: asyncio.Queue[signal.Signals], fronts: Sequence[SiteServer]) -> None:

@@ -35,16 +35,15 @@ def framing_of(head: AnswerHead, *, is_http10: bool) -> Framing:
 
 
 def head_bytes(head: AnswerHead, framing: Framing, connection: bytes) -> bytes:
-    """Write the head of a final answer; `connection` is a whole Connection line, or nothing."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % field for field in head.fields]
-    if framing is Framing.CHUNKED:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    elif head.length is not None:
-        lines.append(b"Content-Length: %d\r\n" % head.length)
-    lines.append(connection)
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    """Write the head of a final answer; `connection` is a Connection line, or nothing."""
+    coding = b"\r\nTransfer-Encoding: chunked" if framing is Framing.CHUNKED else b""
+    return b"HTTP/1.1 %d %b%b%b%b\r\n\r\n" % (
+        head.status,
+        head.reason,
+        head.lines,
+        coding,
+        connection,
+    )
 
 
 def interim_bytes(status: int, fields: Fields) -> bytes:

@@ -29,7 +29,7 @@ async def test_a_request_is_passed_on_and_its_answer_back() -> None:
         answer(connection, 200, b"body")
 
     assert connection.sent.startswith(
-        b"GET /api/~x%2Fy?q=1 HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 192.0.2.1\r\n"
+        b"GET /api/~x%2Fy?q=1 HTTP/1.1\r\nhost: shop.example\r\nX-Forwarded-For: 192.0.2.1\r\n"
     )
     assert (200, b"body", True) == (call.server.status, call.server.body, call.server.is_whole)
     assert {b"x-from", b"date"} == set(call.server.fields)
@@ -60,7 +60,7 @@ async def test_a_client_without_an_address_is_one_that_is_not_known() -> None:
         connection = await call.reaches_instance()
         answer(connection)
 
-    assert b"X-Forwarded-For: \r\n" in connection.sent
+    assert b"X-Forwarded-For" not in connection.sent
 
 
 async def test_a_body_is_passed_on_piece_by_piece() -> None:
@@ -74,10 +74,21 @@ async def test_a_body_is_passed_on_piece_by_piece() -> None:
         await wait_until(lambda: connection.sent.endswith(b"abcdef"))
         answer(connection, 201, b"done")
 
-    assert b"Content-Length: 6\r\n" in connection.sent
+    assert b"content-length: 6\r\n" in connection.sent
     assert b"xpect" not in connection.sent
     assert "reusable" == connection.ending
     assert 201 == call.server.status
+
+
+@pytest.mark.parametrize("value", [b"a\r\nX-Injected: yes", b"a\nb", b"a\rb", b"a\0b"])
+@pytest.mark.parametrize("beside", [[], [(b"expect", b"100-continue")]], ids=["", "expect"])
+async def test_no_line_gets_in_by_a_field(value: bytes, beside: list[tuple[bytes, bytes]]) -> None:
+    """Not even in the place of one that does not cross."""
+    fields = [(b"host", b"a"), *beside, (b"x-name", value)]
+    async with calling(scope_with(headers=fields)) as call:
+        await wait_until(lambda: call.server.is_whole)
+
+    assert (400, b"bad_request") == (call.server.status, call.server.fields[b"x-gateway-reason"])
 
 
 async def test_a_body_that_is_shorter_than_it_says_is_refused() -> None:
@@ -112,7 +123,8 @@ async def test_http_2_tells_a_length_like_anybody_else() -> None:
     async with calling(posting((b"content-length", b"3"), http_version="2")) as call:
         connection = await call.reaches_instance()
         call.server.gives(b"abc")
-        await wait_until(lambda: connection.sent.endswith(b"Content-Length: 3\r\n\r\nabc"))
+        await wait_until(lambda: connection.sent.endswith(b"\r\n\r\nabc"))
+        assert b"content-length: 3\r\n" in connection.sent
         answer(connection)
 
 
@@ -124,7 +136,8 @@ async def test_a_length_is_told_but_not_of_a_body_that_never_comes(
 ) -> None:
     async with calling(scope_with()) as call:
         connection = await call.reaches_instance()
-        head = AnswerHead(status, b"", [])
+        lines = b"" if length is None else b"\r\nContent-Length: %d" % length
+        head = AnswerHead(status, b"", lines)
         head.length = length
         assert connection.exchange is not None
         connection.exchange.upstream_head(head, 0)
@@ -278,10 +291,21 @@ async def test_a_client_that_leaves_ends_its_request(*, is_answering: bool) -> N
             connection.head()
             connection.body()
         call.server.leaves()
+        call.moment_passes()
 
     assert [Failure.CLIENT_GONE] == [one.failure for one in call.stage.observer.settled_ones]
     assert "closed" == connection.ending
     assert not call.server.is_whole
+
+
+async def test_nobody_is_waited_for_where_an_answer_comes_at_once() -> None:
+    """It would take a task for each request, to notice what hardly ever happens."""
+    async with calling(scope_with()) as call:
+        connection = await call.reaches_instance()
+        answer(connection)
+
+    assert call.server.is_whole
+    assert 0 == call.server.asked
 
 
 async def test_a_server_that_gives_up_on_a_request_ends_it() -> None:

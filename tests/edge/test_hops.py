@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.message import Fields, Request
+from gateway.core.message import Fields, Request, lines_of
 from gateway.edge import hops
 from gateway.proxy.phase import Phase
 from tests.fakes.engine import DATE, Stage
@@ -17,7 +17,7 @@ def begun(
     """Begin a request as a face does; a warm connection to "a" takes what goes on."""
     client = FakeClient()
     request = stage.request(method, path=path)
-    request.fields = fields
+    request.lines = request.crossing = lines_of(fields)
     hops.begin(stage.engine.exchange(request, client), stage.clock())
     return client, request
 

@@ -41,7 +41,6 @@ def seen(peer: Peer) -> tuple[bytes, bytes, bool]:
 )
 def test_a_peer_is_trusted_if_its_address_is_in_the_list(address: str, *, is_trusted: bool) -> None:
     assert is_trusted is Peers(TRUSTED).peer(address, "http").is_trusted
-    assert is_trusted is Peers(TRUSTED).trusts(address)
 
 
 def test_without_a_list_nobody_is_trusted() -> None:
@@ -73,6 +72,7 @@ def test_a_connection_tells_its_peer(
 @pytest.mark.parametrize(
     ("proxy", "told", "expected"),
     [
+        ("10.1.2.3", "::ffff:198.51.100.1", (b"198.51.100.1", b"http", False)),
         ("10.1.2.3", "198.51.100.1", (b"198.51.100.1", b"http", False)),
         ("10.1.2.3", "10.9.9.9", (b"10.9.9.9", b"http", True)),
         ("10.1.2.3", "", (b"10.1.2.3", b"http", False)),
@@ -96,6 +96,39 @@ def test_a_certificate_belongs_to_one_connection_not_to_an_address() -> None:
     assert b"alice" in shown.certificate
     assert (b"10.1.2.3", b"http", True) == seen(shown)
     assert b"" == peers.of(transport_of(("10.1.2.3", 2))).certificate
+
+
+@pytest.mark.parametrize(
+    ("sockname", "told", "port"),
+    [
+        (("10.0.0.1", 8443), None, 8443),
+        (("::1", 8443, 0, 0), None, 8443),
+        ("/run/gateway.sock", None, 0),
+        (None, None, 0),
+        (("10.0.0.1", 8080), Told("198.51.100.1", 0, 443), 443),
+        (("10.0.0.1", 8080), Told("198.51.100.1", 0), 8080),
+        (("10.0.0.1", 8080), Told("", 0), 8080),
+    ],
+)
+def test_the_port_is_the_listeners_or_the_one_that_a_trusted_proxy_names(
+    sockname: object, told: Told | None, port: int
+) -> None:
+    transport = transport_of(("10.1.2.3", 4711), sockname=sockname)
+
+    assert port == Peers(TRUSTED).of(transport, told).listener.port
+
+
+def test_a_stranger_cannot_name_a_port_either() -> None:
+    transport = transport_of(("11.1.2.3", 4711), sockname=("10.0.0.1", 8080))
+
+    assert 8080 == Peers(TRUSTED).of(transport, Told("198.51.100.1", 0, 443)).listener.port
+
+
+def test_forwarded_is_told_where_it_is_asked_for() -> None:
+    peers = Peers((), tells_forwarded=True)
+
+    assert b"for=10.1.2.3;proto=http" == peers.of(transport_of(("10.1.2.3", 1))).forwarded
+    assert b"" == Peers(()).of(transport_of(("10.1.2.3", 1))).forwarded
 
 
 # --- How many there are --------------------------------------------------------------------------

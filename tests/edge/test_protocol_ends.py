@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from gateway.core.failure import Failure
-from gateway.core.message import NO_FIELDS, AnswerHead
+from gateway.core.message import NO_FIELDS, AnswerHead, lines_of
 from tests.fakes.client import RawClient
 from tests.fakes.engine import Stage
 from tests.fakes.visit import SharedState, Visit
@@ -99,25 +99,28 @@ async def test_breaking_down_between_requests_just_ends(visit: Visit) -> None:
 # --- Other protocols -----------------------------------------------------------------------------
 
 OFFER = b"GET /api/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CLOSE_OFFER = OFFER.replace(b"Connection: Upgrade", b"Connection: Upgrade, close")
 
 
 def switch(visit: Visit) -> None:
     """Let the instance switch protocols."""
-    head = AnswerHead(101, b"Switching Protocols", [(b"Upgrade", b"websocket")])
+    head = AnswerHead(101, b"Switching Protocols", lines_of([(b"Upgrade", b"websocket")]))
     head.has_body = False
     assert visit.instance.exchange is not None
     visit.instance.exchange.upstream_switched(head, visit.stage.clock())
     visit.connection.flush()
 
 
-async def test_nothing_passes_before_the_switch_and_everything_after_it(visit: Visit) -> None:
-    visit.send(OFFER + b"early")
-    assert not visit.transport.is_read
+@pytest.mark.parametrize("offer", [OFFER, CLOSE_OFFER], ids=["", "close"])
+async def test_nothing_passes_before_the_switch_and_everything_after_it(
+    visit: Visit, offer: bytes
+) -> None:
+    visit.send(offer + b"early")
     visit.send(b"earlier")
     assert visit.instance.sent.endswith(b"\r\n\r\n")
 
     switch(visit)
-    assert visit.instance.sent.endswith(b"\r\n\r\nearly")
+    assert visit.instance.sent.endswith(b"\r\n\r\nearlyearlier")
     visit.send(b"later")
     visit.instance.body(b"from the instance")
     visit.connection.flush()
@@ -131,7 +134,7 @@ async def test_bytes_that_come_after_the_end_of_a_tunnel_are_dropped(visit: Visi
     switch(visit)
     visit.instance.end(NO_FIELDS)
 
-    assert "closed" == visit.transport.ending
+    assert visit.transport.is_half_closed
     visit.connection.data_received(b"late")
     assert not visit.instance.sent.endswith(b"late")
 
@@ -146,6 +149,19 @@ async def test_an_offer_that_is_not_taken_is_a_request_like_any_other(visit: Vis
     assert [b"no", b"yes"] == [one.body for one in visit.answers(b"GET", b"GET")]
 
 
+async def test_an_offer_that_is_not_taken_is_the_last_request_if_it_says_close(
+    visit: Visit,
+) -> None:
+    visit.send(CLOSE_OFFER + GET)
+    visit.send(GET)
+    visit.answers_with(200, b"no")
+
+    (answer,) = visit.answers(b"GET")
+    assert (b"no", [b"close"]) == (answer.body, answer.values(b"connection"))
+    assert 1 == len(visit.stage.pools["a"].made)
+    assert visit.transport.ending or visit.transport.is_half_closed
+
+
 async def test_a_client_that_leaves_a_tunnel_ends_it(visit: Visit) -> None:
     visit.send(OFFER)
     switch(visit)
@@ -156,13 +172,16 @@ async def test_a_client_that_leaves_a_tunnel_ends_it(visit: Visit) -> None:
     visit.stage.assert_all_is_settled()
 
 
-async def test_a_tunnel_that_is_cut_is_reset(visit: Visit) -> None:
+async def test_a_tunnel_that_is_cut_ends_with_a_word_to_both_ends(visit: Visit) -> None:
     visit.send(OFFER)
     switch(visit)
 
     visit.connection.cut()
 
-    assert ("aborted", "closed") == (visit.transport.ending, visit.instance.ending)
+    assert visit.transport.written.endswith(b"\r\n\r\n\x88\x02\x03\xe9")
+    assert visit.instance.sent.endswith(b"\r\n\r\n\x88\x82\0\0\0\0\x03\xe9")
+    assert (True, "closed") == (visit.transport.is_half_closed, visit.instance.ending)
+    assert "" == visit.transport.ending  # until the client ends too, or its time is over
 
 
 # --- On real sockets -----------------------------------------------------------------------------

@@ -124,10 +124,26 @@ async def test_answers_do_not_pile_up_for_a_client_that_does_not_read(visit: Vis
     visit.connection.pause_writing()
     visit.answers_with()
     assert 1 == len(visit.stage.pools["a"].made)
-    assert not visit.transport.is_read
 
     visit.connection.resume_writing()
     assert 2 == len(visit.stage.pools["a"].made)
+    assert visit.transport.is_read
+
+
+async def test_a_client_is_read_no_further_when_much_waits_behind_its_request(
+    visit: Visit,
+) -> None:
+    """A little is read on, for only so it can be seen to leave."""
+    visit.stage.pools["a"].warm_up()
+    visit.send(GET + GET)
+    assert visit.transport.is_read
+
+    visit.send(b"GET /api/long HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 16384))
+    assert not visit.transport.is_read
+
+    visit.answers_with()
+    visit.stage.pools["a"].warm_up()
+    visit.answers_with()
     assert visit.transport.is_read
 
 
@@ -244,7 +260,9 @@ async def test_what_is_in_the_middle_of_its_answer_when_the_time_is_over_is_rese
     assert ("aborted", 1) == (visit.transport.ending, len(visit.transport.sock.options))
 
 
-async def test_what_has_nothing_in_hand_when_the_time_is_over_is_dropped(visit: Visit) -> None:
+async def test_what_has_nothing_in_hand_when_the_time_is_over_is_left_to_go(visit: Visit) -> None:
     visit.connection.cut()
+    assert "" == visit.transport.ending
 
+    visit.connection.drop()
     assert "aborted" == visit.transport.ending

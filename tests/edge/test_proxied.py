@@ -66,7 +66,7 @@ async def test_what_follows_in_the_same_segment_belongs_to_the_connection() -> N
         await client.send(FIRST + b"hello")
 
         assert b"hello" == await client.read_exactly(5)
-        assert [Told("203.0.113.7", len(FIRST))] == [one.told for one in stage.made]
+        assert [Told("203.0.113.7", len(FIRST), 443)] == [one.told for one in stage.made]
 
 
 async def test_each_byte_may_come_by_itself() -> None:

@@ -27,21 +27,25 @@ FROM_6 = IPv6Address("2001:db8::7").packed + IPv6Address("::1").packed + b"\xc7\
 TLV = b"\x04\0\x05hello"
 
 GOOD = {
-    "version 1, IPv4": (b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 443\r\n", "203.0.113.7"),
-    "version 1, IPv6": (b"PROXY TCP6 2001:DB8::7 ::1 51000 443\r\n", "2001:db8::7"),
-    "version 1, port 0": (b"PROXY TCP4 203.0.113.7 10.0.0.1 0 65535\r\n", "203.0.113.7"),
-    "version 1, unknown": (b"PROXY UNKNOWN\r\n", ""),
-    "version 1, unknown and more": (b"PROXY UNKNOWN ffff::1 ::1 1 2\r\n", ""),
-    "version 1, the longest": (LONGEST_V1, ""),
-    "version 2, IPv4": (v2(body=FROM_4), "203.0.113.7"),
-    "version 2, IPv6": (v2(family=0x21, body=FROM_6), "2001:db8::7"),
-    "version 2, with more behind": (v2(body=FROM_4 + TLV), "203.0.113.7"),
-    "version 2, the longest": (v2(body=FROM_4.ljust(MAX_SIZE_BYTES - 16, b"\0")), "203.0.113.7"),
-    "version 2, local": (v2(0x20, 0), ""),
-    "version 2, local with addresses": (v2(0x20, body=FROM_4), ""),
-    "version 2, unspecified": (v2(family=0, body=TLV), ""),
-    "version 2, datagrams": (v2(family=0x12, body=FROM_4), ""),
-    "version 2, a Unix socket": (v2(family=0x31, body=b"/".ljust(216, b"\0")), ""),
+    "version 1, IPv4": (b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 443\r\n", "203.0.113.7", 443),
+    "version 1, IPv6": (b"PROXY TCP6 2001:DB8::7 ::1 51000 443\r\n", "2001:db8::7", 443),
+    "version 1, port 0": (b"PROXY TCP4 203.0.113.7 10.0.0.1 0 65535\r\n", "203.0.113.7", 65535),
+    "version 1, unknown": (b"PROXY UNKNOWN\r\n", "", 0),
+    "version 1, unknown and more": (b"PROXY UNKNOWN ffff::1 ::1 1 2\r\n", "", 0),
+    "version 1, the longest": (LONGEST_V1, "", 0),
+    "version 2, IPv4": (v2(body=FROM_4), "203.0.113.7", 443),
+    "version 2, IPv6": (v2(family=0x21, body=FROM_6), "2001:db8::7", 443),
+    "version 2, with more behind": (v2(body=FROM_4 + TLV), "203.0.113.7", 443),
+    "version 2, the longest": (
+        v2(body=FROM_4.ljust(MAX_SIZE_BYTES - 16, b"\0")),
+        "203.0.113.7",
+        443,
+    ),
+    "version 2, local": (v2(0x20, 0), "", 0),
+    "version 2, local with addresses": (v2(0x20, body=FROM_4), "", 0),
+    "version 2, unspecified": (v2(family=0, body=TLV), "", 0),
+    "version 2, datagrams": (v2(family=0x12, body=FROM_4), "", 0),
+    "version 2, a Unix socket": (v2(family=0x31, body=b"/".ljust(216, b"\0")), "", 0),
 }
 BAD = {
     "HTTP": b"GET / HTTP/1.1\r\n",
@@ -72,13 +76,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("raw", "address"), GOOD.values(), ids=GOOD.keys())
+@pytest.mark.parametrize(("raw", "address", "port"), GOOD.values(), ids=GOOD.keys())
 @pytest.mark.parametrize("rest", [b"", b"GET / HTTP/1.1\r\n", b"\r\n\r\n\0"], ids=repr)
-def test_it_tells_the_client_and_where_it_ends(raw: bytes, address: str, rest: bytes) -> None:
-    assert Told(address, len(raw)) == read_told(raw + rest)
+def test_it_tells_the_client_and_where_it_ends(
+    raw: bytes, address: str, port: int, rest: bytes
+) -> None:
+    assert Told(address, len(raw), port) == read_told(raw + rest)
 
 
-@pytest.mark.parametrize("raw", [raw for raw, _ in GOOD.values()], ids=GOOD.keys())
+@pytest.mark.parametrize("raw", [raw for raw, *_ in GOOD.values()], ids=GOOD.keys())
 def test_each_part_of_it_only_asks_for_more(raw: bytes) -> None:
     assert [None] * len(raw) == [read_told(raw[:end]) for end in range(len(raw))]
 

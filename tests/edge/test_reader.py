@@ -11,6 +11,7 @@ import pytest
 from gateway.core.failure import Failure
 from tests.fakes.reading import (
     GET,
+    POST,
     Reading,
     ReadRequest,
     RecordingReceiver,
@@ -97,16 +98,41 @@ def test_fields_keep_their_order_their_case_and_their_duplicates() -> None:
         pytest.param(b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", id="space before the first field"),
         pytest.param(b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", id="space before the request"),
         pytest.param(b"\0GET / HTTP/1.1\r\nHost: a\r\n\r\n", id="NUL before the request"),
+        pytest.param(b"\r" + GET, id="bare CR before the request"),
+        pytest.param(b"\n" + GET, id="bare LF before the request"),
+        pytest.param(b"\r\r\n" + GET, id="CR CR LF before the request"),
+        pytest.param(b"\n\r" + GET, id="LF CR before the request"),
+        pytest.param(b"\r\n\n" + GET, id="bare LF behind an empty line"),
+        pytest.param(b"\r\n\r" + GET, id="bare CR behind an empty line"),
+        pytest.param(b"\n", id="bare LF and nothing else"),
+        pytest.param(b"\rG", id="bare CR and no more than a letter"),
     ],
 )
 def test_lines_end_with_cr_lf_and_begin_at_their_beginning(data: bytes) -> None:
     assert Reading(wrong=BAD) == read_both_ways(data)
 
 
-@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\r\n" * 100, b"\n"])
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\r\n" * 100])
 def test_empty_lines_before_a_request_are_passed_over(before: bytes) -> None:
     assert read(GET) == read_both_ways(before + GET)
     assert read(GET + GET) == read_both_ways(GET + before + GET)
+
+
+@pytest.mark.parametrize("between", [b"\r", b"\n"])
+def test_a_bare_cr_or_lf_behind_a_body_is_no_empty_line(between: bytes) -> None:
+    first = POST + b"Content-Length: 2\r\n\r\nhi"
+
+    reading = read_both_ways(first + between + GET)
+
+    assert (read(first).requests, BAD) == (reading.requests, reading.wrong)
+
+
+def test_half_an_empty_line_is_not_the_beginning_of_a_head() -> None:
+    """A head has its time from its first byte, and a connection that is idle another one."""
+    reader = reader_for(RecordingReceiver())
+
+    assert reader.feed(b"\r\n\r") is None
+    assert b"" == reader.begun
 
 
 # --- The request line ----------------------------------------------------------------------------
@@ -206,6 +232,8 @@ def test_connect_is_not_for_a_gateway(target: bytes) -> None:
         pytest.param(b"http://b:port/x", id="port that is no number"),
         pytest.param(b"http://b:999999/x", id="port with too many digits"),
         pytest.param(b"http://[::1/x", id="half a bracket"),
+        pytest.param(b"http://[:::::]/x", id="no address in brackets"),
+        pytest.param(b"http://b%zz/x", id="half of an encoded character"),
         pytest.param(b"http://b\\c/x", id="backslash in the host"),
     ],
 )
@@ -249,7 +277,7 @@ def test_an_absolute_target_takes_the_place_of_host(
     request = read_both_ways(asking(target, host=b"other")).only
 
     assert (path, query, host) == (request.path, request.query, request.host)
-    assert [(b"Host", host)] == request.fields
+    assert b"\r\nHost: " + host == request.crossing
 
 
 def test_an_absolute_target_names_the_host_that_http_1_0_may_leave_out() -> None:
@@ -280,6 +308,7 @@ def test_options_for_the_root_is_not_for_the_gateway_as_a_whole() -> None:
             for value in (b"a b", b"u@a", b"a/b", b"a?b", b"a#b", b"a\\b", b"a:x", b"a:999999")
         ),
         *(b"Host: " + value + b"\r\n" for value in (b"\xe9", b"[::1", b"::1", b"a:1:2", b"<a>")),
+        *(b"Host: " + value + b"\r\n" for value in (b"a%zz", b"%", b"[:::::]", b"[1.2.3.4]")),
     ],
 )
 @pytest.mark.parametrize("target", [b"/", b"http://b/"])
@@ -289,7 +318,10 @@ def test_http_1_1_needs_one_host_that_is_one(lines: bytes, target: bytes) -> Non
     assert BAD is reading.only.refusal
 
 
-@pytest.mark.parametrize("host", [b"a", b"A.b:80", b"a:", b"[::1]:80", b"127.0.0.1", b"a_b", b"a "])
+@pytest.mark.parametrize(
+    "host",
+    [b"a", b"A.b:80", b"a:", b"[::1]:80", b"[::1]", b"127.0.0.1", b"a_b", b"a%20b", b"a "],
+)
 def test_a_host_with_or_without_a_port_is_taken(host: bytes) -> None:
     assert host.strip() == read_both_ways(asking(b"/", host=host)).only.host
 
@@ -328,6 +360,7 @@ def test_a_request_is_told_with_all_that_is_known() -> None:
             query=b"?b",
             host=b"c",
             fields=[(b"Host", b"c"), (b"Content-Length", b"2")],
+            crossing=b"\r\nHost: c\r\nContent-Length: 2",
             length=2,
             refusal=None,
             is_http10=False,

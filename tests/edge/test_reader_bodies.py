@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.failure import Failure
-from tests.fakes.reading import CHUNKED, GET, POST, read, read_both_ways, with_field
+from tests.fakes.reading import (
+    CHUNKED,
+    GET,
+    POST,
+    RecordingReceiver,
+    read,
+    read_both_ways,
+    reader_for,
+    with_field,
+)
 
 BAD = Failure.BAD_REQUEST
 KIB = 1024
@@ -206,6 +215,35 @@ def test_an_offer_without_a_body_is_told_and_the_next_request_is_read() -> None:
     assert [[], []] == [request.trailers for request in reading.requests]
 
 
+@pytest.mark.parametrize("pieces", [[b"early", GET], [b"early" + GET]], ids=["cut", "whole"])
+@pytest.mark.parametrize("is_behind_head", [True, False], ids=["in one read", "in another"])
+def test_what_stands_behind_an_offer_with_close_is_held_and_never_a_request(
+    pieces: list[bytes], *, is_behind_head: bool
+) -> None:
+    """If the offer is taken it is of the new protocol; else nobody reads it."""
+    head = with_field(b"Connection: Upgrade, close\r\nUpgrade: x")
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+
+    for piece in [head + pieces[0], *pieces[1:]] if is_behind_head else [head, *pieces]:
+        assert reader.feed(piece) is None
+
+    assert b"x" == receiver.reading.only.upgrade
+    assert b"early" + GET == reader.take_held()
+
+
+def test_behind_a_body_with_an_offer_and_close_nothing_is_held() -> None:
+    """Such an offer is not taken: it could be answered in the middle of the body."""
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+
+    for piece in (POST, OFFER, b"Connection: close\r\nContent-Length: 2\r\n\r\nhi", GET):
+        assert reader.feed(piece) is None
+
+    assert b"hi" == receiver.reading.only.body
+    assert b"" == reader.take_held()
+
+
 @pytest.mark.parametrize(
     ("framing", "body", "trailers"),
     [
@@ -245,7 +283,15 @@ def test_http_1_0_offers_nothing() -> None:
     assert [b"", b""] == [request.upgrade for request in reading.requests]
 
 
-def test_an_expectation_is_passed_on_whatever_it_is() -> None:
-    reading = read_both_ways(POST + b"Expect: 200-ok\r\nContent-Length: 1\r\n\r\nx")
+@pytest.mark.parametrize("value", [b"200-ok", b"100-Continue", b"100-continue, 200-ok"])
+def test_an_expectation_is_passed_on_whatever_it_is(value: bytes) -> None:
+    reading = read_both_ways(POST + b"Expect: " + value + b"\r\nContent-Length: 1\r\n\r\nx")
 
-    assert (b"Expect", b"200-ok") in reading.only.fields
+    assert (b"Expect", value) in reading.only.fields
+
+
+def test_http_1_0_expects_nothing() -> None:
+    """RFC 9110 §10.1.1: it knows no 100, so the expectation is ignored, and goes no further."""
+    head = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nA: b\r\nContent-Length: 1\r\n\r\n"
+
+    assert b"\r\nA: b\r\nContent-Length: 1" == read_both_ways(head + b"x").only.crossing

@@ -19,15 +19,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.failure import VERDICTS, Failure, Side
-from gateway.core.headers import request_lines
-from gateway.core.message import Request
-from gateway.core.paths import PathError, normalize
-from gateway.edge.reader import ReaderLimits, read_target
-from gateway.proxy.target import framing
+from gateway.core.message import Request, lines_of
+from gateway.core.paths import PathError, PathRules
+from gateway.core.policy import PathPolicy
+from gateway.edge.accept import read_target
+from gateway.edge.reader import ReaderLimits
+from gateway.proxy.target import closing_lines
 from gateway.proxy.upload import Upload
-from tests.fakes.engine import Stage
+from tests.fakes.engine import Stage, instance
 from tests.fakes.reading import PEER, ReadRequest, each_byte, read
 
+NORMALIZE = PathRules(PathPolicy()).normalize
 SMALL = ReaderLimits(max_request_line_bytes=60, max_header_size_bytes=80, max_header_fields=4)
 OFFER = b"Connection: Upgrade\r\nUpgrade: x\r\n"
 LINES = st.sampled_from(
@@ -131,12 +133,11 @@ METHODS = st.sampled_from([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"
 
 def forwarded(stage: Stage, one: ReadRequest) -> bytes:
     """Write what an instance gets for this request, as an Exchange does."""
-    request = Request(one.method, one.path, query=one.query, fields=one.fields, host=one.host)
+    request = Request(one.method, NORMALIZE(one.path), one.query, b"", one.host)
     request.length, request.peer, request.request_id = one.length, PEER, b"id"
-    request.declares_length = one.length is not None and one.length > 0
-    request.path = normalize(request.path)
-    head = stage.engine.targets[0].start_line(request, "127.0.0.1:80")
-    raw = head + request_lines(request, stage.engine.via) + framing(request)
+    request.crossing = one.crossing
+    closing = closing_lines(request, stage.engine.via)
+    raw = stage.engine.targets[0].head(request, instance("a"), closing)
     if one.length != 0:
         upload = Upload(one.length, buffer_bytes=0)
         raw += upload.add(one.body)
@@ -178,7 +179,7 @@ def test_what_goes_on_is_read_by_h11_to_the_same_meaning(raw: bytes) -> None:
         if one.refusal is not None or one.trailers is None or one.path == b"*":
             continue
         try:
-            path = normalize(one.path)
+            path = NORMALIZE(one.path)
         except PathError:
             continue  # the Exchange refuses it
 
@@ -231,7 +232,7 @@ def test_end_to_end_fields_cross_byte_for_byte(
 @example(b"http://a@b/c")
 @example(b"http://a:1@b/c")
 def test_a_url_is_taken_apart_as_by_another_parser_or_refused(target: bytes) -> None:
-    request = Request(b"GET", b"", query=b"", fields=[(b"Host", b"a")], host=b"a")
+    request = Request(b"GET", b"", b"", lines_of([(b"Host", b"a")]), b"a")
     try:
         refusal = read_target(request, target)
         url = httptools.parse_url(target)

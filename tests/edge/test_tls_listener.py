@@ -13,8 +13,8 @@ import pytest
 
 from gateway.core.message import Peer
 from gateway.edge.face import FaceOptions
+from gateway.edge.fast import FastFace
 from gateway.edge.peers import Peers
-from gateway.edge.protocol import FastFace
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.server import ServeOptions, Site, SiteServer, listen
 from gateway.edge.tls import Certificates, TlsFiles

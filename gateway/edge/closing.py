@@ -1,0 +1,34 @@
+"""How a client's connection is closed: so that it can tell a whole answer from one that is not.
+
+Closing with unread bytes makes the kernel send a reset, which may destroy what is on its way (RFC
+9112 §9.6). That is just what is wanted where an answer broke off, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once with a reset: a mere end could be taken for the end of the answer."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+def end(transport: asyncio.Transport, *, has_unread: bool) -> None:
+    """End our side when all has left; with `has_unread` the other side is read on for now."""
+    if not has_unread:
+        transport.close()
+        return
+    transport.resume_reading()
+    if transport.can_write_eof():
+        transport.write_eof()
+    else:
+        # TLS cannot end one direction alone; closing it reads on until the client ends too.
+        transport.close()
