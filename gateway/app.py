@@ -20,19 +20,27 @@ from gateway.config.errors import ConfigError
 from gateway.config.loading import load_routes
 from gateway.core.config import Problem, RoutingConfig, ServiceConfig
 from gateway.core.model import Instance, Snapshot
+from gateway.core.policy import ConcurrencyPolicy
 from gateway.core.registry import Registry
+from gateway.core.selection import parts_of
 from gateway.discovery.catalog import Catalog
 from gateway.discovery.consul import ConsulOptions
 from gateway.discovery.consul_registry import ConsulRegistry
 from gateway.discovery.disk import SnapshotStore
+from gateway.discovery.first import FirstSnapshots
+from gateway.discovery.selection import Selection
 from gateway.discovery.static import StaticRegistry
+from gateway.edge.app_sockets import AppSockets
 from gateway.edge.asgi import AsgiFace, Receive, Scope, Send
 from gateway.edge.face import FaceOptions
+from gateway.edge.fast import FastFace
+from gateway.edge.lifespan import AppStartError
+from gateway.edge.mounts import MountError, Mounts
 from gateway.edge.peers import Peers
-from gateway.edge.protocol import FastFace
 from gateway.edge.reader import ReaderLimits
 from gateway.edge.redirect import RedirectFace
 from gateway.edge.tls import Certificates, TlsFiles
+from gateway.health.checks import HealthChecks
 from gateway.observability.access import AccessLog, open_access_log
 from gateway.observability.events import EventLog
 from gateway.pem import PemError
@@ -104,18 +112,42 @@ class Gateway:
             observer=self._events,
             deadlines=self.deadlines,
         )
+        self.engine.zone = settings.zone
         self._tls = TlsClients()
         for service in config.services.values():
             self._tls.prepare(service)
         self.certificates = _certificates(settings)
-        self.engine.use(config, client_body_timeout_s=settings.client_body_timeout_s)
+        self._peers = Peers(settings.trusted_proxies, tells_forwarded=settings.forwarded == "on")
+        self._mounts = Mounts(
+            self.engine,
+            spawn=self._spawn,
+            clock=time.monotonic,
+            client_body_timeout_s=settings.client_body_timeout_s,
+        )
+        self.engine.loads.limit_all(
+            ConcurrencyPolicy(
+                limit=settings.max_concurrency or None,
+                queue=settings.max_queue,
+                queue_wait_s=settings.max_queue_wait_s,
+            ),
+            max_lag_s=settings.max_lag_s,
+        )
+        self._use(config)
         self.catalog = Catalog(clock=time.monotonic)
-        self.catalog.subscribe(self.engine.follow)
+        self.selection = Selection(self.catalog)
+        self.selection.use(config.services)
+        self._first_snapshots = FirstSnapshots(self.engine.fleets)
+        self.health_checks = HealthChecks(
+            self.engine, self._tls.client, clock=time.monotonic, random=random.random
+        )
+        self.health_checks.use(config.services)
+        for listener in (self.engine, self.health_checks, self._first_snapshots):
+            self.selection.subscribe(listener.follow)
         self.registries = _registries(settings, config, self.catalog, random)
         self.admin = create_admin(self)
-        self._peers = Peers(settings.trusted_proxies)
         self.fast_face = FastFace(self.engine, self._peers, _face_options(settings))
         self._face = AsgiFace(self.engine, self._peers, self._spawn)
+        self._sockets = AppSockets(self.engine, self._face, self._mounts)
         self._tasks: asyncio.TaskGroup | None = None
         self._spawned: set[asyncio.Task[None]] = set()
 
@@ -126,24 +158,27 @@ class Gateway:
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+            await self._sockets(scope, receive, send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow the registries and keep time for as long as this lasts."""
+        """Follow the registries, keep time and run the mounted apps for as long as this lasts.
+
+        Raises AppStartError when an app could not start.
+        """
         store = _store(self.settings, self.config)
         if store is not None:
-            followed = _names_in_registry(self.config)
+            followed = _parts_in_registry(self.config)
             self.catalog.restore(one for one in store.load() if one.service in followed)
         self._warn()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._mounts.running(), asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 long_lived = [
                     tasks.create_task(registry.run(), name=f"registry:{registry.name}")
                     for registry in self.registries
                 ]
+                long_lived.append(tasks.create_task(self.health_checks.run(), name="health checks"))
                 if self.certificates is not None:
                     follow = self.certificates.follow()
                     long_lived.append(tasks.create_task(follow, name="certificates"))
@@ -160,6 +195,10 @@ class Gateway:
         finally:
             self._events.close()  # last of all: whatever was in hand has its line
 
+    async def know_instances(self) -> None:
+        """Wait until all services were heard of, for `start_wait_s` at most, while it runs."""
+        await self._first_snapshots.wait(self.settings.start_wait_s)
+
     def drain(self) -> None:
         """Be not ready from now on, and let clients look for another gateway."""
         self.is_draining = True
@@ -167,15 +206,31 @@ class Gateway:
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.running():
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            self.drain()
-        await send({"type": "lifespan.shutdown.complete"})
+        try:
+            async with self.running():
+                await self.know_instances()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                self.drain()
+        except AppStartError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
 
     def redirect_face(self, port: int) -> RedirectFace:
         """Make the face of a plain listener that sends all clients on to TLS, at this port."""
         return RedirectFace(self.engine, self._peers, _face_options(self.settings), port=port)
+
+    def _use(self, config: RoutingConfig) -> None:
+        try:
+            self.engine.use(
+                config,
+                client_body_timeout_s=self.settings.client_body_timeout_s,
+                mount=self._mounts.mount,
+            )
+        except MountError as error:
+            problem = Problem(str(self.settings.config), 0, 0, "", str(error))
+            raise ConfigError((problem,)) from error
 
     def _warn(self) -> None:
         services = self.config.services.values()
@@ -183,13 +238,16 @@ class Gateway:
             _log.warning("certificates_not_verified", services=unverified)
 
     def _make_pool(self, service: ServiceConfig, instance: Instance) -> Pool:
-        return Pool(
+        pool = Pool(
             instance,
             spawn=self._spawn,
             clock=time.monotonic,
             deadlines=self.deadlines,
+            outbox=self.engine.outbox,
             tls=self._tls.client(service, instance),
         )
+        pool.max_connections = service.max_connections
+        return pool
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         if self._tasks is None:
@@ -228,7 +286,7 @@ def _registries(
         static = StaticRegistry(configured.values(), catalog=catalog, clock=time.monotonic)
         static.follow(configured)
         registries.append(static)
-    if followed := _names_in_registry(config):
+    if followed := _parts_in_registry(config):
         try:
             consul = ConsulRegistry(
                 _consul_options(settings),
@@ -246,6 +304,12 @@ def _registries(
 def _names_in_registry(config: RoutingConfig) -> frozenset[str]:
     """Name the services whose instances only the registry knows."""
     return frozenset(name for name, one in config.services.items() if one.instances is None)
+
+
+def _parts_in_registry(config: RoutingConfig) -> frozenset[str]:
+    """Name all that the registry is asked about: those services, in other datacenters too."""
+    asked = (config.services[name] for name in _names_in_registry(config))
+    return frozenset(part for service in asked for part in parts_of(service))
 
 
 def _consul_options(settings: Settings) -> ConsulOptions:

@@ -20,7 +20,9 @@ from gateway import __version__
 from gateway.app import Gateway, create_app, read_routes
 from gateway.config.errors import ConfigError
 from gateway.demo import DemoError, run_demo
+from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import ListenError, ServeOptions, Site, listen, serve
+from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
 from gateway.settings import Settings, SettingsError, load_settings
 
@@ -128,7 +130,7 @@ def run_gateway(settings: Settings) -> int:
     gateway = _or_exit(lambda: create_app(settings))
     try:
         return _run(_serve(gateway))
-    except ListenError as error:
+    except (ListenError, AppStartError) as error:
         log.flush()  # what was logged before stands before it: the last line says why it ended
         typer.echo(f"gateway: {error}", err=True)
         return EXIT_FAILED
@@ -150,12 +152,19 @@ async def _serve(gateway: Gateway) -> int:
         drain_timeout_s=settings.drain_timeout_s,
     )
     async with gateway.running():
-        # What was made at the start stays, so the collector need not look at it again. Only here:
-        # a process that somebody else's server runs is not ours to tune.
-        gc.collect()
-        gc.freeze()
-        await serve(sites, admin=beside, on_drain=gateway.drain, options=options)
+        opening = _open(gateway)
+        await serve(sites, admin=beside, until=opening, on_drain=gateway.drain, options=options)
     return 0
+
+
+async def _open(gateway: Gateway) -> None:
+    """Do all that comes before the first client."""
+    await gateway.know_instances()
+    # What was made at the start stays, so the collector need not look at it again. Only here: a
+    # process that somebody else's server runs is not ours to tune.
+    keep_freed_memory()
+    gc.collect()
+    gc.freeze()
 
 
 def open_sites(gateway: Gateway) -> list[Site]:

@@ -18,13 +18,16 @@ from gateway.app import create_app, read_routes
 from gateway.config.errors import ConfigError
 from gateway.edge.asgi import Message
 from gateway.settings import SettingsError, load_settings
+from tests.fakes.asgi import scope_with
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import ask, routes_file, routes_to
 from tests.fakes.gateway_run import clean_environment
+from tests.fakes.scenes import respond
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TO_THE_REGISTRY = routes_file({}, {"match": {"path_prefix": "/"}, "service": "web"})
 
 
@@ -109,6 +112,27 @@ async def test_any_asgi_server_can_run_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+async def test_the_command_of_the_readme_believes_nobody_and_adds_nothing(tmp_path: Path) -> None:
+    """Without its options uvicorn believes whoever is on this machine, and writes a second Date."""
+    written = re.search(r"`uvicorn --factory gateway\.app:create_app( [^`]*)`", README)
+    assert written is not None
+    async with ScriptedUpstream() as web:
+        date = b"Mon, 01 Jan 2024 00:00:00 GMT"
+        web.on_request(respond(headers=[(b"Date", date), (b"Server", b"web")]))
+        async with under_uvicorn(routes_to(web), tmp_path, *written[1].split()) as uvicorn:
+            async with RawClient(await uvicorn.port()) as client:
+                forged = (("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-Proto", "https"))
+                await client.send(ask("/", "GET", *forged))
+                answer = await client.read_response()
+
+        (request,) = web.requests
+        assert request.values(b"x-forwarded-for") == [b"127.0.0.1"]
+        assert request.values(b"x-forwarded-proto") == [b"http"]
+        assert answer.values(b"date") == [date]
+        assert answer.values(b"server") == [b"web"]
+
+
+@pytest.mark.slow
 async def test_without_lifespan_the_server_is_told_what_is_missing(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as web,
@@ -144,6 +168,7 @@ def config(tmp_path: Path) -> Path:
 
 async def test_a_websocket_is_closed_before_it_is_accepted(config: Path) -> None:
     gateway = create_app(load_settings({"config": config, "access_log": "off"}))
+    scope = scope_with(type="websocket", scheme="ws", subprotocols=[])
     received: list[Message] = [{"type": "websocket.connect"}]
     sent: list[Message] = []
 
@@ -153,7 +178,7 @@ async def test_a_websocket_is_closed_before_it_is_accepted(config: Path) -> None
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await gateway({"type": "websocket"}, receive, send)
+    await gateway(scope, receive, send)
 
     assert received == []
     assert [message["type"] for message in sent] == ["websocket.close"]

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway import __version__
+from gateway.admin.load import load_of
+from gateway.admin.verdict import verdict
 from gateway.core.breaker import Breaker, BreakerState
 from gateway.core.fleet import Fleet, Member
 from gateway.core.model import Instance, Status
@@ -121,8 +123,10 @@ def service(view: View, name: str, now_s: float) -> Json:
     """Show one service with every instance; raises KeyError when no route goes to it."""
     fleet = view.engine.fleets[name]
     summary = _service_summary(fleet, view.catalog.get(name), now_s)
-    members = [_member(member, now_s) for member in fleet.members.values()]
-    return {"name": name, **summary, "instances": members}
+    tier_of = {member: rank for rank, tier in enumerate(fleet.tiers) for member in tier}
+    members = [_member(member, tier_of.get(member), now_s) for member in fleet.members.values()]
+    load = load_of(view.engine.loads, name)
+    return {"name": name, **summary, "load": load, "instances": members}
 
 
 def _overall(registries: list[Json], statuses: list[str]) -> str:
@@ -153,6 +157,7 @@ def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: floa
         "instances": len(members),
         **{status.value: counts[status] for status in Status},
         "held": held_count,
+        "failing_checks": sum(member.check.is_failing for member in members),
         "in_flight": sum(member.in_flight for member in members),
         "snapshot": _snapshot(fleet, freshness, now_s),
         "breakers": {
@@ -172,14 +177,19 @@ def _service_status(
     """Say `down` if no request can be answered, `degraded` if somebody should have a look.
 
     What the registry says of an instance, critical as well as maintenance, is its business and no
-    reason for a look here, as long as others are left.
+    reason for a look here, as long as others are left in this datacenter. What our own checks say
+    against the registry is one.
     """
     routable = [member for tier in fleet.tiers for member in tier]
     closed = [one for one in routable if one.breaker.state(now_s) is BreakerState.CLOSED]
     if not any(one.breaker.state(now_s) is not BreakerState.OPEN for one in routable):
         return "down"
     is_fresh = freshness is not None and not freshness.is_stale
-    return "ok" if is_fresh and not held_count and len(closed) == len(routable) else "degraded"
+    is_here = any(member.instance.priority == 0 for member in routable)
+    is_panic = not any(one.instance.is_routable for one in routable)
+    is_agreed = len(closed) == sum(one.instance.is_routable for one in fleet.members.values())
+    is_well = is_fresh and is_here and is_agreed and not held_count and not is_panic
+    return "ok" if is_well else "degraded"
 
 
 def _snapshot(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json | None:
@@ -195,11 +205,20 @@ def _snapshot(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> J
     }
 
 
-def _member(member: Member[Any], now_s: float) -> Json:
+def _member(member: Member[Any], tier: int | None, now_s: float) -> Json:
+    """Show an instance; `tier` counts from 0, None where it is not to have any traffic."""
     return {
         **_instance(member.instance),
+        "effective_weight": round(member.weight, 3),
+        "tier": tier,
         "in_flight": member.in_flight,
+        "latency_ms": round(member.latency_s * 1000, 3) if member.latency_s else None,
         "breaker": _breaker(member.breaker, now_s),
+        **verdict(member, now_s),
+        "failures": [
+            {"age_s": _seconds(now_s - at_s), "reason": failure, "detail": detail}
+            for at_s, failure, detail in reversed(member.failures)
+        ],
     }
 
 
@@ -212,18 +231,26 @@ def _instance(instance: Instance) -> Json:
         "weight": instance.weight,
         "tags": instance.tags,
         "zone": instance.zone,
+        "priority": instance.priority,
         "held": instance.held,
     }
 
 
 def _breaker(breaker: Breaker, now_s: float) -> Json:
-    """Show a Breaker: its state, since when, the last failure, and how soon the next trial is."""
+    """Show a Breaker: its state, since when, the last failure, and how soon the next trial is.
+
+    `withheld`: it had enough, and is closed only because too many others are shut out. `resting`:
+    the instance asked to be left alone.
+    """
     state, changed_at_s = breaker.state(now_s), breaker.changed_at_s
     is_closed = state is BreakerState.CLOSED
     return {
         "state": state.value,
         "since_s": None if changed_at_s is None else _seconds(now_s - changed_at_s),
-        "why": None if is_closed else breaker.last_failure,
+        "why": breaker.last_failure if breaker.is_shut or breaker.is_withheld else None,
+        "withheld": breaker.is_withheld,
+        "resting": breaker.is_resting,
+        "failures_in_a_row": breaker.failures_in_a_row,
         "retry_in_s": None if is_closed else _seconds(breaker.retry_at_s(now_s) - now_s),
     }
 
@@ -232,7 +259,9 @@ def _route(route: Route) -> Json:
     return {
         "id": route.id,
         "match": _match(route.match),
-        "service": route.service,
+        "service": route.service or None,
+        "app": route.app or None,
+        "middleware": [one.use for one in route.middleware],
         "strip_prefix": route.strip_prefix,
         "add_prefix": _text(route.add_prefix),
         "preserve_host": route.preserve_host,

@@ -188,9 +188,9 @@ def line_of(exchange: Settled, now_s: float, *, timestamp: str) -> str:
         f',"method":{_json(request.method)},"path":{_json(request.path)}'
         f',"host":{_json(request.host)},"status":{status}'
         f',"duration_ms":{(now_s - request.started_at_s) * 1e3:.3f}'
-        f',"bytes_in":{upload.received_bytes if upload is not None else 0}'
+        f',"bytes_in":{upload.received_bytes if upload is not None else len(request.body)}'
         f',"bytes_out":{exchange.sent_bytes}'
-        f',"client":{_json(request.peer.address)},"request_id":{_json(request.request_id)}'
+        f',"client":{_json(request.client)},"request_id":{_json(request.request_id)}'
     )
     if exchange.is_routed:
         line += _routed_part(exchange)
@@ -205,8 +205,10 @@ def line_of(exchange: Settled, now_s: float, *, timestamp: str) -> str:
 def _routed_part(exchange: Settled) -> str:
     """Write where it was routed to, and how the attempts went."""
     route, attempts = exchange.target.route, exchange.attempts
-    part = f',"route":{quoted(route.id)},"service":{quoted(route.service)}'
     member = getattr(attempts, "member", None)
+    if member is None and route.app:
+        return f',"route":{quoted(route.id)},"app":{quoted(route.app)}'
+    part = f',"route":{quoted(route.id)},"service":{quoted(route.service)}'
     if member is None:
         return part + ',"attempts":0'
     failed = attempts.failed

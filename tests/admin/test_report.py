@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway import __version__
 from gateway.admin import report
+from gateway.core.gate import Gate
 from gateway.core.model import Status
-from gateway.core.policy import RetryPolicy, Timeouts
+from gateway.core.policy import BalancingPolicy, ConcurrencyPolicy, RetryPolicy, Timeouts
 from gateway.core.registry import RegistryHealth
 from gateway.core.routing import RouteMatch
 from tests.fakes.admin import FakeEntry, FakeRegistry, FakeView, instance, route
 
+QUIET = {"withheld": False, "resting": False, "failures_in_a_row": 0, "retry_in_s": None}
 WELL = RegistryHealth(name="consul", reachable=True, since_s=940.0)
 
 
@@ -44,7 +47,9 @@ def test_a_gateway_where_all_is_well() -> None:
                 "warning": 0,
                 "critical": 0,
                 "maintenance": 0,
+                "untagged": 0,
                 "held": 0,
+                "failing_checks": 0,
                 "in_flight": 0,
                 "snapshot": {"source": "consul", "index": 7, "fresh": True, "age_s": 1.5},
                 "breakers": {"open": 0, "half_open": 0},
@@ -175,6 +180,7 @@ def test_an_open_breaker_is_shown_with_its_reason_and_its_next_trial() -> None:
             "state": "open",
             "since_s": 2.0,
             "why": "connect_failed",
+            **QUIET,
             "retry_in_s": 7.0,
         }
     ]
@@ -223,11 +229,83 @@ def test_a_service_is_shown_with_all_that_is_known_of_its_instances() -> None:
             "weight": 3,
             "tags": ("v2",),
             "zone": "a",
+            "priority": 0,
             "held": False,
+            "effective_weight": 3.0,
+            "tier": 0,
             "in_flight": 0,
-            "breaker": {"state": "closed", "since_s": None, "why": None, "retry_in_s": None},
+            "latency_ms": None,
+            "breaker": {"state": "closed", "since_s": None, "why": None, **QUIET},
+            "health_check": {"opinion": "unknown", "since_s": None, "why": None},
+            "refused_by": [],
+            "failures": [],
         }
     ]
+
+
+def shown(view: FakeView, key: str, now_s: float = 1000.0) -> dict[str, Any]:
+    instances = report.service(view, "users", now_s)["instances"]
+    (found,) = [one for one in instances if one["id"] == key]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_tiers_are_counted_from_the_first_and_whoever_is_in_none_is_refused_by_the_registry() -> (
+    None
+):
+    view = view_of("users")
+    statuses = {"good": Status.PASSING, "worn": Status.WARNING, "sick": Status.CRITICAL}
+    view.publish("users", *(instance(name, status=one) for name, one in statuses.items()))
+
+    assert [shown(view, name)["tier"] for name in statuses] == [0, 1, None]
+    assert [shown(view, name)["refused_by"] for name in statuses] == [
+        [],
+        [],
+        [{"who": "registry", "why": "critical"}],
+    ]
+
+
+def test_a_breaker_that_is_open_refuses_too() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"), instance("user-2"))
+    view.trip("users", "user-1")
+
+    assert shown(view, "user-1")["refused_by"] == [{"who": "breaker", "why": "connect_failed"}]
+    assert shown(view, "user-1", now_s=1009.0)["refused_by"] == []
+
+
+def test_an_instance_shows_its_latency_and_its_last_failures_newest_first() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    member = view.engine.fleets["users"].members["user-1"]
+    member.observe(0.0123, 990.0)
+    member.note_failure("connect_failed", "refused", 0.001, 995.0)
+    member.note_failure("head_timeout", "late", 0.001, 999.0)
+
+    assert shown(view, "user-1")["latency_ms"] == 12.3
+    assert shown(view, "user-1")["failures"] == [
+        {"age_s": 1.0, "reason": "head_timeout", "detail": "late"},
+        {"age_s": 5.0, "reason": "connect_failed", "detail": "refused"},
+    ]
+
+
+def test_an_instance_that_starts_slowly_shows_both_weights() -> None:
+    view = view_of("users")
+    view.engine.fleets["users"].balance_by(BalancingPolicy(slow_start_s=30.0))
+    view.publish("users", instance("user-1", weight=2))
+    view.publish("users", instance("user-1", weight=2), instance("user-2", weight=2))
+
+    assert [shown(view, key)["effective_weight"] for key in ("user-1", "user-2")] == [2.0, 0.2]
+    assert shown(view, "user-2")["weight"] == 2
+
+
+def test_a_service_that_only_panic_keeps_up_is_degraded() -> None:
+    view = view_of("users")
+    view.engine.fleets["users"].balance_by(BalancingPolicy(panic=True))
+    view.publish("users", instance("user-1", status=Status.CRITICAL))
+
+    assert report.health(view, 1000.0)["services"]["users"]["status"] == "degraded"
+    assert shown(view, "user-1")["tier"] == 0
 
 
 def test_a_breaker_that_closed_again_keeps_no_old_reason() -> None:
@@ -235,13 +313,50 @@ def test_a_breaker_that_closed_again_keeps_no_old_reason() -> None:
     view.publish("users", instance("user-1"))
     view.trip("users", "user-1")
     breaker = view.engine.fleets["users"].members["user-1"].breaker
-    trial = breaker.admit(1010.0)
+    trial = breaker.admit_trial(1010.0)
     assert trial is not None
     breaker.succeeded(trial, 1010.0)
 
     shown = report.service(view, "users", 1012.0)["instances"][0]["breaker"]
 
-    assert shown == {"state": "closed", "since_s": 2.0, "why": None, "retry_in_s": None}
+    assert shown == {"state": "closed", "since_s": 2.0, "why": None, **QUIET}
+
+
+def test_a_breaker_that_may_not_open_says_so_and_why_it_would() -> None:
+    view = view_of("users")
+    view.publish("users", *(instance(f"user-{number}") for number in range(3)))
+    for member in list(view.engine.fleets["users"].members.values())[:2]:
+        for _ in range(5):
+            permit = member.breaker.admit_anyway()
+            member.breaker.failed(permit, 1000.0, why="head_timeout", chance=0.0)
+
+    shown = [one["breaker"] for one in report.service(view, "users", 1000.0)["instances"]]
+
+    assert [one["state"] for one in shown] == ["open", "closed", "closed"]
+    assert (shown[1]["withheld"], shown[1]["why"]) == (True, "head_timeout")
+    assert shown[1]["failures_in_a_row"] == 5
+
+
+def test_the_load_of_a_service_is_shown_with_its_limit_and_what_was_sent_again() -> None:
+    view = view_of("users")
+    loads = view.engine.loads
+    budget = loads.services["users"].budget
+    budget.answered = 100
+    budget.spend(1000.0, share=0.2, per_s=1.0)
+
+    unlimited = report.service(view, "users", 1000.0)["load"]
+    loads.gates["users"] = Gate("service 'users'", ConcurrencyPolicy(limit=3))
+    limited = report.service(view, "users", 1000.0)["load"]
+
+    counted = {"answered": 100, "sent_again": 1, "without_budget": 0}
+    assert unlimited == {"limit": None, **counted}
+    assert limited["limit"] == {
+        "max_concurrency": 3,
+        "adaptive": False,
+        "in_hand": 0,
+        "waiting": 0,
+        "refused": 0,
+    }
 
 
 def test_a_service_that_no_route_goes_to_is_not_shown() -> None:
@@ -283,6 +398,8 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
                 "methods": ["POST", "PUT"],
             },
             "service": "orders",
+            "app": None,
+            "middleware": [],
             "strip_prefix": True,
             "add_prefix": "/v2",
             "preserve_host": False,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.core.breaker import Breaker
 from gateway.core.failure import Failure
 from gateway.core.fleet import Member
-from gateway.core.message import Peer, Request
+from gateway.core.message import Peer, Request, lines_of
 from gateway.core.model import Instance
 from gateway.core.policy import BreakerPolicy
 from gateway.observability.access import AccessLog, line_of, open_access_log
@@ -45,7 +45,7 @@ class Timers:
 
 def request(path: bytes = b"/api/users/42", **fields: bytes) -> Request:
     listed = [(name.encode(), value) for name, value in fields.items()]
-    made = Request(b"GET", path, query=b"?token=secret", fields=listed, host=b"api.example.com")
+    made = Request(b"GET", path, b"?token=secret", lines_of(listed), b"api.example.com")
     made.peer = Peer(b"192.0.2.7", b"http", is_trusted=False)
     made.request_id = b"0123abc"
     made.started_at_s = 100.0
@@ -93,6 +93,13 @@ def test_the_line_of_a_request_that_went_well() -> None:
         "attempts": 1,
         "upstream_ms": 125.0,
     }
+
+
+def test_a_body_that_came_with_its_head_counts() -> None:
+    sent = request()
+    sent.body = b"four"
+
+    assert fields_of(FakeExchange(sent))["bytes_in"] == 4
 
 
 def test_the_query_and_header_values_are_not_told() -> None:
@@ -201,7 +208,7 @@ def test_a_traceparent_that_is_none_is_not_told(value: bytes) -> None:
 def test_any_bytes_give_one_line_of_ascii_that_parses(
     path: bytes, host: bytes, detail: str, method: bytes, address: bytes
 ) -> None:
-    made = Request(method, path, query=b"", fields=[], host=host)
+    made = Request(method, path, b"", b"", host)
     made.peer = Peer(address, b"http", is_trusted=False)
     exchange = FakeExchange(made, failure=Failure.BAD_REQUEST, detail=detail)
 

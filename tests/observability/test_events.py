@@ -18,6 +18,7 @@ from gateway.observability.events import EventLog
 from gateway.observability.output import to_stream
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.sides import ConnectionPool, Observer
 
 NOW_S = 1000.0
@@ -26,7 +27,10 @@ NOW_S = 1000.0
 class NoPool:
     """The connections of an instance that nothing is sent to."""
 
-    def acquire(self, exchange: object, now_s: float, *, is_fresh: bool) -> None:
+    def acquire(self, exchange: object, now_s: float) -> None:
+        raise AssertionError
+
+    def open_for(self, exchange: object) -> None:
         raise AssertionError
 
     def abandon(self, exchange: object) -> None:
@@ -43,10 +47,13 @@ class NoClient:
     def send_head(self, head: AnswerHead) -> None: ...
     def send_body(self, chunk: bytes) -> None: ...
     def send_end(self, trailers: Fields) -> None: ...
+    def send_answer(self, head: AnswerHead, body: bytes) -> None: ...
     def abort(self) -> None: ...
     def flush(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def hand_over(self, exchange: Exchange) -> None: ...
+    def shutdown(self) -> None: ...
 
 
 def member() -> Member[ConnectionPool]:
@@ -117,7 +124,7 @@ def test_a_real_exchange_that_is_over_leaves_its_line() -> None:
         call_later=lambda _delay_s, _call: None,
     )
     events = EventLog(access_log)
-    request = Request(b"GET", b"/nowhere", query=b"", fields=[], host=b"localhost")
+    request = Request(b"GET", b"/nowhere", b"", b"", b"localhost")
 
     engine(events).exchange(request, NoClient()).begin(NOW_S)
     events.close()
@@ -129,7 +136,7 @@ def test_a_real_exchange_that_is_over_leaves_its_line() -> None:
 
 def test_without_an_access_log_a_request_leaves_nothing() -> None:
     events = EventLog(None)
-    request = Request(b"GET", b"/nowhere", query=b"", fields=[], host=b"localhost")
+    request = Request(b"GET", b"/nowhere", b"", b"", b"localhost")
 
     with capture_logs() as told:
         engine(events).exchange(request, NoClient()).begin(NOW_S)
