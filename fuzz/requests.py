@@ -11,15 +11,18 @@ with atheris.instrument_imports(include=["gateway"]):
 
     from fuzz.target import cut
     from gateway.core.failure import VERDICTS, Failure, Side
-    from gateway.core.headers import request_lines
     from gateway.core.message import Request
-    from gateway.core.paths import PathError, normalize
+    from gateway.core.paths import PathError, PathRules
+    from gateway.core.policy import PathPolicy
     from gateway.edge.reader import ReaderLimits
-    from gateway.proxy.target import framing
+    from gateway.proxy.target import closing_lines
     from gateway.proxy.upload import Upload
+    from tests.fakes.engine import Stage, instance
     from tests.fakes.reading import CHUNKED, GET, PEER, POST, ReadRequest, each_byte, read
 
+NORMALIZE = PathRules(PathPolicy()).normalize
 LIMITS = ReaderLimits(max_request_line_bytes=120, max_header_size_bytes=200, max_header_fields=6)
+TARGET = Stage().engine.targets[0]
 SEEDS = (
     GET + GET,
     POST + b"Content-Length: 3\r\n\r\nabc" + GET,
@@ -47,18 +50,15 @@ def check(one_case: bytes) -> None:
 
 
 def _check_what_goes_on(one: ReadRequest) -> None:
-    request = Request(one.method, b"", query=one.query, fields=one.fields, host=one.host)
+    request = Request(one.method, b"", one.query, b"", one.host)
     request.length, request.peer, request.request_id = one.length, PEER, b"id"
-    request.declares_length = bool(one.length)
+    request.crossing = one.crossing
     try:
-        request.path = normalize(one.path)
+        request.path = NORMALIZE(one.path)
     except PathError:
         return
-    raw = b"%b %b%b HTTP/1.1\r\nHost: %b\r\n" % (
-        *(one.method, request.path, one.query),
-        one.host or b"instance",
-    )
-    raw += request_lines(request, b"Via: 1.1 gateway\r\n") + framing(request)
+    closing = closing_lines(request, b"\r\nVia: 1.1 gateway")
+    raw = TARGET.head(request, instance("a"), closing)
     upload = Upload(one.length, buffer_bytes=0)
     raw += upload.add(one.body)
     assert upload.end(one.trailers or []), "the body is not as long as it says"

@@ -7,6 +7,7 @@ machine is not a bug, and pytest bounds each test anyway.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -15,3 +16,13 @@ settings.register_profile("quick", max_examples=40, derandomize=True, deadline=N
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
 settings.register_profile("nightly", max_examples=5000, deadline=None)
 settings.load_profile("ci" if "CI" in os.environ else "quick")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking all tests again and again.
+
+    A whole collection of them takes up to half a second, which would fall into some test that
+    measures time.
+    """
+    gc.collect()
+    gc.freeze()

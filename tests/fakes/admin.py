@@ -57,7 +57,10 @@ class FakeRegistry:
 
 
 class _NoPool:
-    def acquire(self, exchange: object, now_s: float, *, is_fresh: bool) -> None:
+    def acquire(self, exchange: object, now_s: float) -> None:
+        raise AssertionError("nothing is sent")
+
+    def open_for(self, exchange: object) -> None:
         raise AssertionError("nothing is sent")
 
     def abandon(self, exchange: object) -> None:
@@ -109,7 +112,9 @@ class FakeView:
         breaker = self.engine.fleets[service].members[key].breaker
         permit = breaker.admit(self.clock())
         assert permit is not None
-        assert breaker.failed(permit, self.clock(), why="connect_failed", chance=0.0)
+        assert breaker.failed(
+            permit, self.clock(), why="connect_failed", chance=0.0, was_reached=False
+        )
 
 
 class _NoObserver:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.edge.asgi import AnswerBrokenOffError, AsgiFace, Message
 from gateway.edge.peers import Peers
+from gateway.proxy.exchange import Exchange
 from tests.fakes.engine import Stage
 from tests.fakes.sides import FakeConnection
 from tests.fakes.waiting import wait_until
@@ -91,6 +92,12 @@ class Call:
         made = self.stage.pools["a"].made
         await wait_until(lambda: made)
         return made[-1]
+
+    def moment_passes(self) -> None:
+        """Let so much time pass that the face begins to look whether the client is still there."""
+        watched = self.stage.deadlines.watched
+        (reading,) = [one for one in watched if not isinstance(one, Exchange)]
+        reading.expire(0.0)
 
     async def sends(self, count: int) -> None:
         """Wait until the server was given so many messages."""

@@ -40,6 +40,7 @@ def free_ports(count: int) -> list[int]:
 class ConsulAgent:
     """One Consul process, and the calls that tests make to it.
 
+    One with a `datacenter` is alone in it, and can `meet` those of others.
     An async context manager: starts on entering, is killed on leaving.
     """
 
@@ -52,10 +53,12 @@ class ConsulAgent:
         keeps_state: bool = False,
         config: Mapping[str, Any] | None = None,
         token: str | None = None,
+        datacenter: str | None = None,
     ) -> None:
         self.name = name
+        self.datacenter = datacenter
         self.folder = folder / name
-        self.http_port, self.server_port, self.serf_port = free_ports(3)
+        self.http_port, self.server_port, self.serf_port, self.wan_port = free_ports(4)
         self._program = program
         self._keeps_state = keeps_state
         self._config = dict(config or {})
@@ -117,6 +120,18 @@ class ConsulAgent:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    async def meet(self, other: ConsulAgent) -> None:
+        """Join the datacenters of two agents, and wait until each can ask the other's."""
+        await self.put(f"/v1/agent/join/127.0.0.1:{other.wan_port}", wan="true")
+        async with asyncio.timeout(15):
+            while not (await self._reaches(other) and await other._reaches(self)):  # noqa: ASYNC110 - they are other programs
+                await asyncio.sleep(0.02)
+
+    async def _reaches(self, other: ConsulAgent) -> bool:
+        path = f"/v1/catalog/node/{other.name}"
+        response = await self.http.get(path, params={"dc": other.datacenter or ""})
+        return response.is_success and bool(response.json())
 
     def freeze(self) -> None:
         """Stop the process without ending it: its connections stay open and silent."""
@@ -201,13 +216,14 @@ class ConsulAgent:
                 "http": self.http_port,
                 "server": self.server_port,
                 "serf_lan": self.serf_port,
-                "serf_wan": -1,
+                "serf_wan": self.wan_port if self.datacenter else -1,
                 "dns": -1,
                 "grpc": -1,
                 "https": -1,
             },
         }
-        return common | self._config
+        datacenter = {"datacenter": self.datacenter} if self.datacenter else {}
+        return common | datacenter | self._config
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -12,15 +12,23 @@ from dataclasses import dataclass, field
 from gateway.core.breaker import BreakerState
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.fleet import Fleet, Member
-from gateway.core.message import Fields, Peer, Request
+from gateway.core.message import Fields, Peer, Request, lines_of
 from gateway.core.model import Instance, Snapshot, Status
-from gateway.core.policy import BreakerPolicy, RetryPolicy, Timeouts
+from gateway.core.policy import (
+    BalancingPolicy,
+    BreakerPolicy,
+    ConcurrencyPolicy,
+    PriorityClass,
+    RetryPolicy,
+    Timeouts,
+)
 from gateway.core.routing import Route, RouteMatch
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.sides import ConnectionPool
 from tests.fakes.clock import FakeClock
+from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient, FakeConnection, FakePool, RecordingObserver
 
 SERVICE = "user-service"
@@ -43,7 +51,13 @@ class Policies:
     timeouts: Timeouts = field(default_factory=Timeouts)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    balancing: BalancingPolicy = field(default_factory=BalancingPolicy)
     client_body_timeout_s: float = 60.0
+    limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
+    service_limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
+    max_per_instance: int | None = None
+    priority_class: PriorityClass = PriorityClass.NORMAL
+    deadline_header: bytes = b""
 
 
 class Stage:
@@ -65,6 +79,7 @@ class Stage:
             wall_clock=lambda: WALL_CLOCK_S,
             observer=self.observer,
             deadlines=self.deadlines,
+            outbox=at_once(),
         )
         self.route()
         if instances is not None:
@@ -77,16 +92,27 @@ class Stage:
 
     def route(self, *routes: Route) -> None:
         """Configure these routes, by default the one."""
-        service = ServiceConfig(name=SERVICE, breaker=self.policies.breaker)
+        service = ServiceConfig(
+            name=SERVICE,
+            breaker=self.policies.breaker,
+            balancing=self.policies.balancing,
+            limit=self.policies.service_limit,
+            max_per_instance=self.policies.max_per_instance,
+        )
         config = RoutingConfig(routes=routes or (self.api(),), services={SERVICE: service})
         self.engine.use(config, client_body_timeout_s=self.policies.client_body_timeout_s)
 
-    def api(self) -> Route:
-        """Make the one route."""
+    def api(self, path: bytes = b"/api", priority_class: PriorityClass | None = None) -> Route:
+        """Make the one route, or another one like it."""
         return Route(
-            id="api",
-            match=RouteMatch(path=b"/api"),
+            id=path.decode().removeprefix("/"),
+            match=RouteMatch(path=path),
             service=SERVICE,
+            limit=self.policies.limit,
+            priority_class=self.policies.priority_class
+            if priority_class is None
+            else priority_class,
+            deadline_header=self.policies.deadline_header,
             timeouts=self.policies.timeouts,
             retry=self.policies.retry,
         )
@@ -106,19 +132,19 @@ class Stage:
     def open_breaker(self, key: str) -> None:
         """Let an instance fail until it is left alone."""
         breaker = self.member(key).breaker
-        while self.breaker_state(key) is not BreakerState.OPEN:
-            permit = breaker.admit(self.clock())
-            assert permit is not None
-            breaker.failed(permit, self.clock(), why="test", chance=0.0)
+        while not breaker.is_shut:
+            permit = breaker.admit(self.clock()) or breaker.admit_anyway()
+            breaker.failed(permit, self.clock(), why="test", chance=0.0, was_reached=False)
 
     def request(
         self, method: bytes = b"GET", length: int | None = 0, path: bytes = b"/api/x"
     ) -> Request:
         """Write a request; its body has `length` bytes, None for chunked."""
-        fields = [(b"Accept", b"*/*")]
-        request = Request(method, path, query=b"?q=1", fields=fields, host=b"example.com")
+        fields = [(b"Host", b"example.com"), (b"Accept", b"*/*")]
+        if length:
+            fields.append((b"Content-Length", b"%d" % length))
+        request = Request(method, path, b"?q=1", lines_of(fields), b"example.com")
         request.length = length
-        request.declares_length = bool(length)
         request.peer = Peer(b"192.0.2.1", b"http", is_trusted=False)
         request.request_id = b"id-1"
         return request
@@ -165,7 +191,7 @@ class Stage:
         members = self.fleet.members.values()
         assert self.deadlines.watched == set()
         assert [member for member in members if member.in_flight] == []
-        assert [member for member in members if member.breaker._trial_out] == []
+        assert [member for member in members if member.breaker.has_trial_out] == []
         assert [pool for pool in self.pools.values() if pool.waiting] == []
         assert [one for pool in self.pools.values() for one in pool.made if not one.ending] == []
 

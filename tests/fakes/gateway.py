@@ -113,6 +113,11 @@ class RunningGateway:
         """How many requests are with any instance now."""
         return sum(member.in_flight for member in self._members.values())
 
+    @property
+    def pools(self) -> list[Pool]:
+        """The connections to each instance that was ever known."""
+        return [member.pool for member in self._members.values()]
+
     def logged(self, name: str) -> list[MutableMapping[str, Any]]:
         """List the events of this name."""
         return [event for event in self.events if event["event"] == name]
@@ -147,15 +152,15 @@ class RunningGateway:
         await wait_until(lambda: not self._leftover_tasks(), within_s=1)
         assert deadlines.watched == set()
         assert [one for one in self._members.values() if one.in_flight] == []
-        assert [pool for pool in self._pools() if pool._connecting] == []
+        assert [pool for pool in self.pools if pool._connecting or pool._idle] == []
+        assert [one.server_state.connections for one in self._servers] == [set()] * len(
+            self._servers
+        )
         assert self.mistakes == []
         assert [event for event in self.events if event["event"] == "task_failed"] == []
 
     def _leftover_tasks(self) -> set[asyncio.Task[Any]]:
         return {one for one in asyncio.all_tasks() - self._tasks_before if not _is_of_a_test(one)}
-
-    def _pools(self) -> list[Pool]:
-        return [member.pool for member in self._members.values()]
 
     def _remember(self, _snapshot: Snapshot | None) -> None:
         for fleet in self.gateway.engine.fleets.values():

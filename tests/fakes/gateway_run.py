@@ -113,6 +113,11 @@ class GatewayRun:
         return self._running.returncode
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
         return self._running.poll() is None

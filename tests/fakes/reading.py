@@ -31,6 +31,7 @@ class ReadRequest:
     query: bytes
     host: bytes
     fields: Fields
+    crossing: bytes
     length: int | None
     refusal: Failure | None
     is_http10: bool
@@ -75,14 +76,12 @@ class RecordingReceiver:
     def is_busy(self) -> bool:
         return self.holds and bool(self.reading.requests)
 
-    def request_begun(
-        self, request: Request, refusal: Refusal | None, *, is_http10: bool, stays: bool
-    ) -> None:
+    def request_begun(self, request: Request, refusal: Refusal | None) -> None:
         if "request_begun" in self.mistakes:
             raise KeyError("a mistake")
         assert request.request_id, "every request has an id, refused or not"
         assert request.peer is PEER
-        assert not (refusal and stays), "a refused request is the last one"
+        assert not (refusal and request.body), "the body of a refused request is told"
         if refusal is not None:
             self.details.append(refusal[1])
         self.reading.requests.append(
@@ -92,11 +91,14 @@ class RecordingReceiver:
                 request.query,
                 request.host,
                 request.fields,
+                request.crossing,
                 request.length,
                 refusal[0] if refusal else None,
-                is_http10,
-                stays,
+                request.is_http10,
+                refusal is None and request.keeps_alive,
                 request.upgrade,
+                request.body,
+                [] if (request.length == 0 or request.body) and refusal is None else None,
             )
         )
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from gateway.core.failure import Failure
 from gateway.core.fleet import Member
-from gateway.core.message import AnswerHead, Fields
+from gateway.core.message import AnswerHead, Fields, lines_of
 from gateway.core.model import Instance
+from gateway.proxy.ending import Ending
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.sides import ConnectionPool
+from gateway.proxy.sides import Carried, ConnectionPool
 from tests.fakes.clock import FakeClock
 
 
@@ -26,6 +27,7 @@ class FakeClient:
         self.trailers: Fields = []
         self.interims: list[tuple[int, Fields]] = []
         self.is_paused = False
+        self.is_last = False
         self.flushes = 0
 
     def __repr__(self) -> str:
@@ -63,6 +65,14 @@ class FakeClient:
         self._say("end")
         self.trailers = trailers
 
+    def send_answer(self, head: AnswerHead, body: bytes) -> None:
+        assert head.has_body
+        assert head.length == len(body)
+        self.send_head(head)
+        self.send_body(body)
+        self.send_end([])
+        self.flush()
+
     def abort(self) -> None:
         self._say("abort")
 
@@ -74,6 +84,12 @@ class FakeClient:
 
     def resume_reading(self) -> None:
         self.is_paused = False
+
+    def hand_over(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def shutdown(self) -> None:
+        self.is_last = True
 
     def _say(self, word: str) -> None:
         assert not self.is_over, f"{word!r} after {self.said[-1]!r}"
@@ -89,9 +105,8 @@ class FakeConnection:
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
-        self.exchange: Exchange | None = None
+        self.exchange: Carried | None = None
         self.sent = bytearray()
-        self.to_head = False
         self.is_paused = False
         self.ending: str | None = None
         self.takes = True
@@ -102,10 +117,9 @@ class FakeConnection:
 
     # --- The Exchange tells ----------------------------------------------------------------------
 
-    def begin(self, exchange: Exchange, request: bytes, *, to_head: bool) -> None:
+    def begin(self, exchange: Carried, request: bytes) -> None:
         assert self.exchange is None, "a connection carries one Exchange"
         self.exchange = exchange
-        self.to_head = to_head
         self.write(request)
 
     def write(self, chunk: bytes) -> None:
@@ -122,9 +136,12 @@ class FakeConnection:
         assert self.ending is None
         self.is_paused = False
 
-    def finish(self, *, is_reusable: bool) -> None:
-        assert self.takes or not is_reusable, "unsent bytes on a connection for the next one"
-        self._end("reusable" if is_reusable else "closed")
+    def finish(self, now_s: float) -> None:
+        assert self.takes, "unsent bytes on a connection for the next one"
+        self._end("reusable")
+
+    def leave(self) -> None:
+        self._end("closed")
 
     def abort(self) -> None:
         self._end("closed")
@@ -143,11 +160,11 @@ class FakeConnection:
 
     def interim(self, status: int = 103) -> None:
         """Answer provisionally."""
-        self._carried().upstream_interim(status, [(b"Link", b"</a.css>")])
+        self._carried().upstream_interim(status, [(b"Link", b"</a.css>")], self._clock())
 
     def head(self, status: int = 200, *, has_date: bool = False) -> AnswerHead:
         """Answer with a head; a body may follow."""
-        head = AnswerHead(status, b"", [(b"X-From", b"instance")])
+        head = AnswerHead(status, b"", lines_of([(b"X-From", b"instance")]))
         head.has_date = has_date
         self._carried().upstream_head(head, self._clock())
         return head
@@ -167,13 +184,19 @@ class FakeConnection:
             self.body(body)
             self.end()
 
+    def answer_whole(self, status: int = 200, body: bytes = b"body") -> None:
+        """Answer in full, and all of it in one piece."""
+        head = AnswerHead(status, b"", lines_of([(b"X-From", b"instance")]))
+        head.length = len(body)
+        self._carried().upstream_answer(head, body, self._clock())
+
     def fail(self, failure: Failure = Failure.DISCONNECTED_EARLY, detail: str = "gone") -> None:
         """Fail, and be lost."""
         exchange = self._carried()
         self.ending = "lost"
         exchange.upstream_failed(failure, detail, self._clock())
 
-    def _carried(self) -> Exchange:
+    def _carried(self) -> Carried:
         assert self.exchange is not None
         assert self.ending is None, "the test plays a connection that was let go"
         return self.exchange
@@ -194,22 +217,26 @@ class FakePool:
         self.instance = instance
         self.warm: list[FakeConnection] = []
         self.made: list[FakeConnection] = []
-        self.waiting: list[Exchange] = []
+        self.waiting: list[Carried] = []
         self.asked_fresh: list[bool] = []
         self.is_retired = False
 
     def __repr__(self) -> str:
         return f"<FakePool {self.instance.key}, {len(self.waiting)} waiting, {self.made}>"
 
-    def acquire(self, exchange: Exchange, now_s: float, *, is_fresh: bool) -> FakeConnection | None:
-        self.asked_fresh.append(is_fresh)
-        if self.warm and not is_fresh:
+    def acquire(self, exchange: Carried, now_s: float) -> FakeConnection | None:
+        self.asked_fresh.append(False)
+        if self.warm:
             self.made.append(self.warm.pop())
             return self.made[-1]
         self.waiting.append(exchange)
         return None
 
-    def abandon(self, exchange: Exchange) -> None:
+    def open_for(self, exchange: Carried) -> None:
+        self.asked_fresh.append(True)
+        self.waiting.append(exchange)
+
+    def abandon(self, exchange: Carried) -> None:
         self.waiting.remove(exchange)
 
     def retire(self) -> None:
@@ -242,10 +269,10 @@ class RecordingObserver:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.settled_ones: list[Exchange] = []
+        self.settled_ones: list[Ending] = []
         self.breaker_changes: list[str] = []
 
-    def settled(self, exchange: Exchange, now_s: float) -> None:
+    def settled(self, exchange: Ending, now_s: float) -> None:
         assert exchange not in self.settled_ones, "settled twice"
         self.settled_ones.append(exchange)
 

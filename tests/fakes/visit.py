@@ -14,8 +14,9 @@ from typing import Any, cast
 import h11
 
 from gateway.edge.face import FaceOptions
+from gateway.edge.fast import FastFace
 from gateway.edge.peers import Peers
-from gateway.edge.protocol import ClientConnection, FastFace
+from gateway.edge.protocol import ClientConnection
 from tests.fakes.client import Answer
 from tests.fakes.engine import Stage
 from tests.fakes.sides import FakeConnection

@@ -20,3 +20,13 @@ async def wait_until(
         assert passed_s < within_s, f"not within {within_s} s: {condition}"
         await asyncio.sleep(every_s)
     return time.monotonic() - started_s
+
+
+async def stuck_at(count: list[int], *, within_s: float = 10.0, still_s: float = 0.25) -> int:
+    """Wait until the one number in `count` has stood still for a while; return it."""
+    seen = -1
+    async with asyncio.timeout(within_s):
+        while seen != count[0]:
+            seen = count[0]
+            await asyncio.sleep(still_s)  # nothing says that something will not happen but time
+    return seen

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields, Request
+from gateway.proxy.outbox import Outbox
+from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
 from tests.fakes.clock import FakeClock
+from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient
 
 if TYPE_CHECKING:
@@ -25,8 +28,10 @@ Event = tuple[object, ...]
 class FakeTransport(asyncio.Transport):
     """Records what is written; `abort` is carried out when the test says `Line.close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_tls: bool = False) -> None:
         super().__init__()
+        self.is_tls = is_tls
+        self.is_half_closed = False
         self.written = bytearray()
         self.is_read = True
         self.is_aborted = False
@@ -34,7 +39,17 @@ class FakeTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_aborted, "a write behind an abort"
+        assert not self.is_half_closed, "a write behind the end"
         self.written += data
+
+    def is_closing(self) -> bool:
+        return False  # so that a write behind an abort is seen
+
+    def can_write_eof(self) -> bool:
+        return not self.is_tls
+
+    def write_eof(self) -> None:
+        self.is_half_closed = True
 
     def pause_reading(self) -> None:
         self.is_read = False
@@ -62,7 +77,9 @@ class RecordingExchange:
         self.connection: UpstreamConnection
         self.mistakes: list[str] = []
         self.leaves_at_head = False
-        self.request = Request(b"GET", b"/", query=b"", fields=[], host=b"shop")
+        self.anything_sent = True
+        self.request = Request(b"GET", b"/", b"", b"", b"shop")
+        self.tunnel = Tunnel(b"websocket")
 
     @property
     def is_over(self) -> bool:
@@ -75,17 +92,26 @@ class RecordingExchange:
         assert self.events[-1][0] == "failed", self.events
         return cast("tuple[Failure, str]", self.events[-1][1:])
 
-    def upstream_interim(self, status: int, fields: Fields) -> None:
+    def upstream_interim(self, status: int, fields: Fields, now_s: float) -> None:
         self._note("interim", status, tuple(fields))
 
     def upstream_head(self, head: AnswerHead, now_s: float) -> None:
         self.head = head
-        self._note("head", head.status, head.reason, tuple(head.fields), head.length)
+        fields = tuple(one for one in head.fields if one[0].lower() != b"content-length")
+        self._note("head", head.status, head.reason, fields, head.length)
         self._make_mistake("head")
         if self.leaves_at_head:
             self.connection.abort()
 
+    def upstream_answer(self, head: AnswerHead, body: bytes, now_s: float) -> None:
+        self.upstream_head(head, now_s)
+        if not self.connection.is_closing:
+            self.upstream_body(body, now_s)
+            self.upstream_end([], now_s)
+            self.client.flush()
+
     def upstream_switched(self, head: AnswerHead, now_s: float) -> None:
+        self.head = head
         self._note("switched", head.status, tuple(head.fields))
 
     def upstream_body(self, chunk: bytes, now_s: float) -> None:
@@ -99,7 +125,7 @@ class RecordingExchange:
     def upstream_end(self, trailers: Fields, now_s: float) -> None:
         self._make_mistake("end")
         self._note("end", tuple(trailers))
-        self.connection.finish(is_reusable=True)
+        self.connection.finish(now_s)
 
     def upstream_failed(self, failure: Failure, detail: str, now_s: float) -> None:
         self._make_mistake("failed")
@@ -130,9 +156,13 @@ class FakeHome:
     def __init__(self) -> None:
         self.taken_back: list[float] = []
         self.lost_ones: list[float | None] = []
+        self.told: list[float] = []
 
-    def take_back(self, connection: UpstreamConnection, now_s: float) -> None:
-        self.taken_back.append(now_s)
+    def take_back(self, connection: UpstreamConnection) -> None:
+        self.taken_back.append(connection.idle_since_s)
+
+    def keeps_idle(self, for_s: float, now_s: float) -> None:
+        self.told.append(for_s)
 
     def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
         self.lost_ones.append(idle_s)
@@ -141,11 +171,11 @@ class FakeHome:
 class Line:
     """One UpstreamConnection between a home and a transport."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_tls: bool = False, outbox: Outbox | None = None) -> None:
         self.clock = FakeClock()
         self.home = FakeHome()
-        self.transport = FakeTransport()
-        self.connection = UpstreamConnection(self.home, self.clock)
+        self.transport = FakeTransport(is_tls=is_tls)
+        self.connection = UpstreamConnection(self.home, self.clock, outbox or at_once())
         self.connection.connection_made(self.transport)
 
     def begin(
@@ -164,7 +194,8 @@ class Line:
         exchange.mistakes = list(mistakes)
         exchange.connection = self.connection
         request = b"HEAD / HTTP/1.1\r\n\r\n" if to_head else b"GET / HTTP/1.1\r\n\r\n"
-        self.connection.begin(cast("Exchange", exchange), request, to_head=to_head)
+        exchange.request.method = request.split()[0]
+        self.connection.begin(cast("Exchange", exchange), request)
         return exchange
 
     def receive(self, *reads: bytes) -> None:

@@ -11,6 +11,7 @@ from tests.fakes.gateway import Serve, ask, routes_to
 from tests.fakes.peer import Peer
 from tests.fakes.scenes import head, hold, play, respond
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import stuck_at
 
 MIB = 1024 * 1024
 PIECE = b"x" * (64 * 1024)
@@ -18,16 +19,6 @@ MOST_BYTES = 16 * MIB  # far more than all buffers of the kernel together
 SMALL_BUFFER_BYTES = 128 * 1024
 
 pytestmark = pytest.mark.slow
-
-
-async def stuck_at(count: list[int]) -> int:
-    """Wait until the count has stood still for a while; return where."""
-    seen = -1
-    async with asyncio.timeout(10):
-        while seen != count[0]:
-            seen = count[0]
-            await asyncio.sleep(0.25)  # nothing says that something will not happen but time
-    return seen
 
 
 async def test_a_client_that_does_not_read_stops_the_instance(serve: Serve) -> None:

@@ -56,7 +56,7 @@ async def test_one_clients_cookie_is_not_sent_with_the_next_ones_request(serve: 
     "target",
     [
         "/files/a%2Fb",
-        "/files/a%2fb%20c",
+        "/files/a%2Fb%20c",
         "/files/%C3%A9%E2%82%AC",
         "/files/a;v=1,2/b:c@d$e!f*g'(h)+i=j&k",
         "/files/",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -311,3 +312,21 @@ async def test_a_client_that_waits_for_100_gets_it_with_either_face(serve: Serve
 
         assert answer.status == 200
         assert bytes(web.requests[0].body) == b"body"
+
+
+@pytest.mark.parametrize(
+    "route", [{}, {"middleware": ["tests.fakes.apps:Adds"]}], ids=["plain", "middleware"]
+)
+async def test_an_expectation_that_nobody_knows_reaches_the_instance(
+    serve: Serve, route: dict[str, Any]
+) -> None:
+    """It may answer 417 (RFC 9110 §10.1.1)."""
+    async with ScriptedUpstream() as web:
+        web.on_request(respond(417))
+        request = ask("/", "POST", ("Expect", "200-ok"), body=b"body")
+        async with serve(routes_to(web, **route)) as gateway, RawClient(gateway.port) as client:
+            await client.send(request)
+            answer = await client.read_response()
+
+        assert answer.status == 417
+        assert [one.values(b"expect") for one in web.requests] == [[b"200-ok"]]

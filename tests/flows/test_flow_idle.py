@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from gateway.proxy.pool import TRUSTED_IDLE_S
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, routes_to
+from tests.fakes.gateway_run import GatewayRun
+from tests.fakes.instance import Ledger
 from tests.fakes.peer import Peer
 from tests.fakes.scenes import head, reply
 from tests.fakes.upstream import ScriptedUpstream
+
+IDLE_S = 1.2  # 5 s in uvicorn
+POSTS = 4
 
 
 async def closes_after_a_moment(peer: Peer) -> None:
@@ -41,6 +49,69 @@ async def test_an_instance_that_says_so_is_asked_over_fresh_connections(serve: S
 
     assert statuses == [200, 200]
     assert len(web.connections) == 2
+
+
+async def dies_when_it_is_used_again(peer: Peer) -> None:
+    """Break off at the second request, as if the connection had been closed before it came."""
+    if len(peer.requests) > 1:
+        peer.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "size_bytes", "heads"),
+    [("PUT", 1024, 3), ("PUT", 65 * 1024, 2), ("POST", 1024, 2)],
+    ids=["short PUT", "long PUT", "POST"],
+)
+async def test_what_cannot_be_sent_again_with_its_body_gets_no_old_connection(
+    serve: Serve, method: str, size_bytes: int, heads: int
+) -> None:
+    """A PUT may be repeated, but not if its body is longer than what is kept of it."""
+    request = ask("/", method, body=bytes(size_bytes))
+    async with ScriptedUpstream() as web, serve(routes_to(web)) as gateway:
+        web.on_head(dies_when_it_is_used_again)
+        async with RawClient(gateway.port) as client:
+            await client.send(request)
+            first = await client.read_response()
+            await asyncio.sleep(TRUSTED_IDLE_S + 0.1)
+            await client.send(request)
+            second = await client.read_response()
+
+    assert (first.status, second.status) == (200, 200)
+    assert len(web.requests) == heads
+
+
+@pytest.mark.slow
+async def test_posts_at_the_moment_when_idle_connections_are_closed_are_answered_and_sent_once(
+    tmp_path: Path,
+) -> None:
+    """The instance does not say for how long it keeps them, as uvicorn does not."""
+    async with (
+        Ledger("one", tmp_path, idle_s=IDLE_S) as ledger,
+        GatewayRun(routes_to(ledger.port), tmp_path / "gateway") as gateway,
+        asyncio.TaskGroup() as tasks,
+    ):
+        around_it = [IDLE_S + 0.001 * step for step in range(-20, 20)]
+        lanes = [
+            tasks.create_task(posts(gateway.port, lane, pause_s))
+            for lane, pause_s in enumerate(around_it)
+        ]
+        statuses = Counter([status for lane in lanes for status in await lane])
+        sent = Counter(ledger.lines())
+
+    assert statuses == {200: len(sent)}
+    assert set(sent.values()) == {1}
+
+
+async def posts(port: int, lane: int, pause_s: float) -> list[int]:
+    """Send a few POSTs over one connection, each with a path of its own, with pauses in between."""
+    statuses = []
+    async with RawClient(port) as client:
+        for number in range(POSTS):
+            await client.send(ask(f"/{lane}/{number}", "POST", body=b"x"))
+            statuses.append((await client.read_response()).status)
+            await asyncio.sleep(pause_s)
+    return statuses
 
 
 async def statuses_of(gateway: RunningGateway, method: str, pauses_s: list[float]) -> list[int]:

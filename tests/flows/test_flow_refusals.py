@@ -150,6 +150,30 @@ async def test_an_ambiguous_request_is_refused_with_its_reason(
 @pytest.mark.parametrize(
     "request_bytes",
     [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+    ids=["no-host", "two-hosts", "no-host-name", "coding", "connect"],
+)
+async def test_behind_a_request_that_is_refused_the_connection_ends(
+    serve: Serve, request_bytes: bytes
+) -> None:
+    async with ScriptedUpstream() as web:
+        async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
+            await client.send(request_bytes + ask("/next"))
+            answer = await client.read_response()
+            await client.expect_closed()
+
+        assert answer.values(b"connection") == [b"close"]
+        assert web.requests == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
         b"NONSENSE\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX-A : 1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n folded\r\n\r\n",

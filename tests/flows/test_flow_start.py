@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.fakes.gateway import routes_to
+from tests.fakes.consul_agent import free_ports
+from tests.fakes.gateway import routes_file, routes_to
 from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -52,3 +55,54 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+async def test_without_a_registry_clients_wait_no_longer_than_they_are_told_to(
+    tmp_path: Path,
+) -> None:
+    """They connect at once; what they get after the wait is a refusal with its reason."""
+    (port, nobody) = free_ports(2)
+    gateway = GatewayRun(
+        routes_file({}, {"match": {"path_prefix": "/"}, "service": "web"}),
+        tmp_path,
+        bind=f"127.0.0.1:{port}",
+        registry="consul",
+        consul_address=f"127.0.0.1:{nobody}",
+        start_wait="600ms",
+    )
+    gateway.launch()
+    try:
+        await gateway.wait_for("listening")  # the admin port, which does not wait
+        waiting = [one["site"] for one in gateway.logged("listening")]
+        began_s = time.monotonic()
+        status = await status_of(f"http://127.0.0.1:{port}/")
+        took_s = time.monotonic() - began_s
+        (event,) = await gateway.wait_for("start_not_awaited")
+    finally:
+        gateway.kill()
+
+    assert waiting == ["admin"]
+    assert status == 503
+    assert 0.2 < took_s < 2
+    assert event["missing_snapshots"] == ["web"]
+
+
+async def test_a_signal_during_the_wait_ends_it(tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    gateway = GatewayRun(
+        routes_file({}, {"match": {"path_prefix": "/"}, "service": "web"}),
+        tmp_path,
+        registry="consul",
+        consul_address=f"127.0.0.1:{nobody}",
+        start_wait="60s",
+    )
+    gateway.launch()
+    try:
+        await gateway.wait_for("listening")
+        gateway.signal(signal.SIGTERM)
+        code = await gateway.ended(within_s=5)
+    finally:
+        gateway.kill()
+
+    assert code == 0
+    assert gateway.logged("task_failed") == []

@@ -74,6 +74,22 @@ async def test_an_instance_that_does_not_answer_is_504(
         assert asked_count * LIMIT_S <= took_s < asked_count * (LIMIT_S + LATE_S)
 
 
+@fast_only
+async def test_an_instance_that_leaves_a_client_waiting_for_its_100_is_504(serve: Serve) -> None:
+    """Under ASGI the server says 100 itself."""
+    async with ScriptedUpstream() as web:
+        web.on_head(stall())
+        routes = routes_to(web, timeouts={"response": LIMIT})
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask("/", "POST", ("Expect", "100-continue"), ("Content-Length", "4")))
+            answer = await client.read_response()
+            await client.expect_closed()
+            blamed = gateway.member(web).breaker._failed
+
+    assert (answer.status, answer.values(b"x-gateway-reason")) == (504, [b"continue_timeout"])
+    assert blamed == 0
+
+
 async def test_an_answer_that_comes_to_a_halt_is_cut(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(play(half_body(), stall()))

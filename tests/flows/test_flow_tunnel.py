@@ -1,105 +1,23 @@
-"""WebSocket and other upgrades: after a 101 the gateway is a pipe, and before it nothing passes."""
+"""Upgrades: after a 101 the gateway is a pipe for any bytes, and before it nothing passes.
+
+What WebSocket makes of it is told in test_flow_websockets.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as serve_websocket
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from tests.fakes.client import RawClient
-from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_to
-from tests.fakes.scenes import echo, head, hold, play, reply, respond
+from tests.fakes.gateway import Serve, ask, fast_only, routes_to
+from tests.fakes.peer import Ended
+from tests.fakes.scenes import echo, finish, head, hold, play, reply, respond, stall
 from tests.fakes.upstream import ScriptedUpstream
-from tests.fakes.waiting import wait_until
 
 SWITCH = head(101, [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
 OFFER = (("Connection", "Upgrade"), ("Upgrade", "websocket"))
 MIB = 1024 * 1024
-
-
-async def speak(socket: ServerConnection) -> None:
-    """Echo every message; "close" asks for a close with a code of its own."""
-    async for message in socket:
-        if message == "close":
-            await socket.close(4001, "as asked")
-        await socket.send(message)
-
-
-@asynccontextmanager
-async def echoing(serve: Serve) -> AsyncIterator[tuple[RunningGateway, str]]:
-    async with serve_websocket(speak, "127.0.0.1", 0, max_size=None) as instance:
-        port = next(iter(instance.sockets)).getsockname()[1]
-        async with serve(routes_to(port)) as gateway:
-            yield gateway, f"ws://127.0.0.1:{gateway.port}/chat"
-
-
-@fast_only
-@pytest.mark.parametrize("compression", ["deflate", None])
-async def test_messages_pass_both_ways_whatever_they_are_made_of(
-    serve: Serve, compression: str | None
-) -> None:
-    big = os.urandom(MIB)
-    async with (
-        echoing(serve) as (_, url),
-        connect(url, max_size=None, compression=compression, proxy=None) as socket,
-    ):
-        for message in ("text", "ünïcødé", b"binary", "", big):
-            await socket.send(message)
-            assert await socket.recv() == message
-        await socket.send(["in ", "three ", "fragments"])
-        assert await socket.recv() == "in three fragments"
-        await asyncio.wait_for(await socket.ping(), 5)
-
-
-@fast_only
-async def test_close_codes_pass_both_ways(serve: Serve) -> None:
-    async with echoing(serve) as (gateway, url):
-        async with connect(url, proxy=None) as socket:
-            await socket.send("close")
-            with pytest.raises(ConnectionClosedError) as closed:
-                await socket.recv()
-        async with connect(url, proxy=None) as socket:
-            await socket.close(4002, "enough")
-
-        await wait_until(lambda: gateway.in_flight_count == 0)
-
-    assert closed.value.rcvd is not None
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4001, "as asked")
-    assert socket.close_code == 4002
-
-
-@fast_only
-async def test_subprotocols_and_refusals_of_the_instance_pass(serve: Serve) -> None:
-    async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
-        up.on_request(respond(403, b"not you"))
-
-        with pytest.raises(InvalidStatus) as refused:
-            await connect(f"ws://127.0.0.1:{gateway.port}/", subprotocols=["chat"], proxy=None)  # type: ignore[list-item]
-
-    assert refused.value.response.status_code == 403
-    assert up.requests[0].values(b"sec-websocket-protocol") == [b"chat"]
-
-
-@fast_only
-@pytest.mark.slow
-async def test_a_thousand_sockets_at_once(serve: Serve) -> None:
-    async def one(url: str, number: int, all_in: asyncio.Barrier) -> None:
-        async with connect(url, proxy=None, open_timeout=30) as socket:
-            await asyncio.wait_for(all_in.wait(), 30)
-            await socket.send(str(number))
-            assert await asyncio.wait_for(socket.recv(), 30) == str(number)
-
-    all_in = asyncio.Barrier(1000)
-    async with echoing(serve) as (gateway, url):
-        await asyncio.gather(*(one(url, number, all_in) for number in range(1000)))
-        await wait_until(lambda: gateway.in_flight_count == 0, within_s=10)
 
 
 @fast_only
@@ -254,6 +172,63 @@ async def test_a_side_that_takes_no_more_stops_the_other(serve: Serve) -> None:
             stuck.set()
 
     assert sent < 32 * MIB
+
+
+@fast_only
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x88\x02\x03\xe7",
+        b"\x88\x01\x03",
+        b"\x88\x02\x03\xed",
+        b"\xf2\x05bytes",
+        b"\x81\x02\xc3\x28",
+        b"\x89\x7e\x00\x80" + bytes(128),
+    ],
+    ids=["code 999", "half a code", "code 1005", "reserved bits", "not UTF-8", "a long ping"],
+)
+async def test_frames_that_no_websocket_may_have_are_for_the_ends_to_judge(
+    serve: Serve, frame: bytes
+) -> None:
+    async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
+        up.on_request(play(reply(SWITCH), echo()))
+        async with RawClient(gateway.port) as client:
+            await client.send(ask("/", "GET", *OFFER))
+            await client.read_response()
+            await client.send(frame)
+            got = await client.read_exactly(len(frame))
+
+    assert got == frame
+
+
+@fast_only
+async def test_what_a_client_sent_before_it_closed_its_half_arrives_whole(serve: Serve) -> None:
+    """After that it is taken for one that left, as everywhere."""
+    async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
+        up.on_request(play(reply(SWITCH), stall()))
+        async with RawClient(gateway.port) as client:
+            await client.send(ask("/", "GET", *OFFER))
+            await client.read_response()
+            await client.send(b"x" * MIB)
+            client.half_close()
+            await up.wait_until(lambda: not up.connections[0].is_open())
+            await client.expect_closed()
+
+    assert up.connections[0].ended is Ended.CLOSED_BY_PEER
+    assert up.connections[0].received.endswith(b"\r\n\r\n" + b"x" * MIB)
+
+
+@fast_only
+async def test_what_an_instance_sent_before_it_closed_its_half_arrives_whole(serve: Serve) -> None:
+    async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
+        up.on_request(play(reply(SWITCH), reply(b"x" * MIB), finish()))
+        async with RawClient(gateway.port) as client:
+            await client.send(ask("/", "GET", *OFFER))
+            await client.read_response()
+            got = await client.read_exactly(MIB)
+            await client.expect_closed()
+
+    assert got == b"x" * MIB
 
 
 async def test_asgi_says_that_it_cannot(serve: Serve, face: str) -> None:
