@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SERVERS := .cache/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-deep quick bench fmt docs clean
+.PHONY: help run test check check-deep quick bench sim fmt docs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ check-deep: $(VENV)/.dev  ## Fuzz what reads bytes from outside, for a minute
 quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
 	$(BIN)/pytest -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul"
 
-bench: $(VENV)/.dev  ## Measure the gateway against a plain Starlette + httpx proxy
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.dev  ## Measure the gateway and its peers side by side (docs/benchmarks.md says how)
+	@$(BIN)/python -m benchmarks
+
+sim: $(VENV)/.dev  ## Play crashes, outages and deploys in simulated time (docs/resilience.md shows them)
+	@$(BIN)/python -m benchmarks.sim
 
 fmt: $(VENV)/.dev  ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff format .
