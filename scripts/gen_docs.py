@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
@@ -15,11 +16,15 @@ from typing import Any, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from gateway.config.compiling import PRESERVE_HOST
-from gateway.config.models import PLACES, Entry, Policy
+from gateway.config.balancing import BalancingKeys
+from gateway.config.compiling import PLAIN_DEFAULTS
+from gateway.config.entry import Entry, Policy
+from gateway.config.models import PLACES
+from gateway.consul_variables import CONSUL_VARIABLES
 from gateway.core.failure import VERDICTS
+from gateway.core.policy import BalancingPolicy
 from gateway.core.units import Kind, format_duration, format_size
-from gateway.settings import CONSUL_VARIABLES, Settings, variable_of
+from gateway.settings import Settings, variable_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTHING = "-"
@@ -88,9 +93,18 @@ def _entry_default(entry: type[Entry], key: str, field: FieldInfo) -> str:
     if issubclass(entry, Policy):
         name = entry.core_field(key)
         return _shown(name, getattr(entry.CORE(), name))
-    if (entry, key) == (PLACES["defaults"], "preserve_host"):
-        return _shown(key, PRESERVE_HOST)
+    if entry is PLACES["defaults"] and key in PLAIN_DEFAULTS:
+        return _shown(key, PLAIN_DEFAULTS[key])
+    if entry is PLACES["defaults"] and key in BalancingKeys.model_fields:
+        return _balancing_default(key)
     return NOTHING if field.default_factory else _shown(key, field.default)
+
+
+def _balancing_default(key: str) -> str:
+    """Show the default of a key that stands for a field of the core's policy by itself."""
+    if key == "slow_start":
+        return _shown("slow_start_s", BalancingPolicy().slow_start_s)
+    return NOTHING if key == "sticky" else _shown(key, getattr(BalancingPolicy(), key))
 
 
 def _shown(name: str, value: object) -> str:
@@ -102,6 +116,9 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, frozenset):
         texts = (item.decode() if isinstance(item, bytes) else str(item) for item in value)
         return f"`[{', '.join(sorted(texts))}]`"
+    if isinstance(value, tuple) and value:
+        return f"`[{', '.join(map(str, value))}]`"
+    value = value.value if isinstance(value, Enum) else value
     if value is None or not str(value) or value in ((), b""):
         return NOTHING
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -47,7 +47,7 @@ def test_every_key_and_every_variable_has_a_row() -> None:
         ("circuit_breaker", "| `open_for` | duration | `10s` |"),
         ("defaults", "| `preserve_host` | `true` or `false` | `true` |"),
         ("routes[]", "| `preserve_host` | `true` or `false` | - |"),
-        ("routes[]", "| `service` | name | required |"),
+        ("routes[]", "| `match` | mapping | required |"),
         ("routes[]", "| `strip_prefix` | `true` or `false` | `false` |"),
         ("routes[]", "| `add_prefix` | path | - |"),
         ("routes[]", "| `timeouts` | mapping | - |"),

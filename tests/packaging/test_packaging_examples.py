@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +19,15 @@ from gateway.config.loading import load_routes
 from gateway.core.config import RoutingConfig
 from gateway.settings import Settings
 from tests.fakes.consul_agent import ConsulAgent
+from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.helm import only, render
 from tests.fakes.programs import ROOT, find_program
+from tests.fakes.upstream import ScriptedUpstream
 
 COMPOSE = ROOT / "examples" / "compose"
 KUBERNETES = ROOT / "examples" / "kubernetes"
+APPS = ROOT / "examples" / "apps"
+FOLDERS = [COMPOSE, KUBERNETES, APPS]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def services_of(routing: RoutingConfig) -> set[str]:
     return {route.service for route in routing.routes}
 
 
-@pytest.mark.parametrize("folder", [COMPOSE, KUBERNETES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_routes_load_without_a_warning(folder: Path) -> None:
     routing = load_routes(folder / "routes.yaml", env={})
 
@@ -120,6 +125,30 @@ def test_the_sample_service_answers_on_a_kept_connection(sample: str) -> None:
     assert (got.http_version, got.headers.get("connection")) == ("HTTP/1.1", None)
 
 
+@pytest.mark.slow
+async def test_the_app_and_the_middleware_of_the_example_answer(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as shop:
+        routes = (APPS / "routes.yaml").read_text(encoding="utf-8")
+        for module in ("status.py", "guard.py"):
+            shutil.copy(APPS / module, tmp_path)
+        text = routes.replace("http://127.0.0.1:9001", f"http://{shop.authority}")
+        async with (
+            GatewayRun(text, tmp_path) as gateway,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False
+            ) as client,
+        ):
+            status = await client.get("/status/greeting")
+            refused = await client.get("/orders/42")
+            passed = await client.get("/orders/42", headers={"X-Api-Key": "let-me-in"})
+
+        assert status.json()["hello"] == "127.0.0.1"
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "ApiKey")
+        assert passed.status_code == 200
+        assert passed.headers["server-timing"].startswith("gateway;dur=")
+        assert len(shop.requests) == 1
+
+
 @pytest.mark.consul
 async def test_a_real_consul_takes_the_registrations(tmp_path: Path) -> None:
     program = find_program("consul", fetch="scripts/get-servers .cache/servers")
@@ -153,7 +182,7 @@ def test_the_kubernetes_values_render() -> None:
     assert sorted(names) == ["gateway", "gateway-admin"]
 
 
-@pytest.mark.parametrize("folder", [COMPOSE, KUBERNETES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_readme_names_only_what_exists(folder: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
 
