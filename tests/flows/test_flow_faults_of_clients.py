@@ -6,6 +6,7 @@ behind. `close` ends with FIN, unless something was unread; `reset` always ends 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -167,19 +168,24 @@ async def test_a_client_that_vanishes_where_asgi_has_no_such_stage(
 
 @pytest.mark.parametrize("how", HOW)
 async def test_a_client_that_vanishes_while_a_connection_is_made(serve: Serve, how: str) -> None:
+    at_once = 10
+    everybody = asyncio.Barrier(at_once)
+
     async def vanish_early(gateway: RunningGateway) -> None:
         await wait_until(lambda: gateway.in_flight_count == 0)
+        await everybody.wait()
         async with RawClient(gateway.port) as client:
             await client.send(ask())
-            await wait_until(lambda: gateway.in_flight_count == 1)
+            await wait_until(lambda: gateway.in_flight_count == at_once)
+            await everybody.wait()
             if how == "reset":
                 client.reset()
 
     async with blackhole() as port, serve(routes_to(port, service=PATIENT)) as gateway:
-        await vanish_early(gateway)
+        await asyncio.gather(*(vanish_early(gateway) for _ in range(at_once)))
         await wait_until(lambda: gateway.in_flight_count == 0, within_s=TOLD_WITHIN_S)
         (member,) = gateway.gateway.engine.fleets["web"].members.values()
-        await expect_nothing_left(gateway, lambda: vanish_early(gateway), at_once=1)
+        await expect_nothing_left(gateway, lambda: vanish_early(gateway), at_once=at_once)
 
         assert member.breaker._failed == 0
 
