@@ -242,7 +242,6 @@ def test_its_children_do_not_outlive_it_even_when_it_is_killed(start: Start) -> 
 
 
 @pytest.mark.consul
-@pytest.mark.timeout(60)
 def test_with_consul_the_registry_knows_the_instances(start: Start) -> None:
     program = find_program("consul", fetch="scripts/get-servers .cache/servers")
 
@@ -263,7 +262,6 @@ def test_with_consul_the_registry_knows_the_instances(start: Start) -> None:
 
 
 @pytest.mark.consul
-@pytest.mark.timeout(60)
 def test_consul_does_not_outlive_it_even_when_it_is_killed(start: Start) -> None:
     program = find_program("consul", fetch="scripts/get-servers .cache/servers")
 

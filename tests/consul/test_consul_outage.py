@@ -19,7 +19,7 @@ from tests.fakes.consul_agent import ConsulAgent, ConsulCluster
 from tests.fakes.following import QUICK, Following, following
 from tests.fakes.waiting import wait_until
 
-pytestmark = [pytest.mark.consul, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.consul, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.fakes.load import Load, hammer
 from tests.fakes.programs import find_program
 from tests.fakes.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 CONNECT_S, RESPONSE_S = 0.5, 0.8
 TIMEOUTS = {"connect": "500ms", "response": "800ms"}
