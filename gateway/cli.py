@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 
 from gateway import __version__
@@ -24,7 +26,7 @@ from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import ListenError, ServeOptions, Site, listen, serve
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
-from gateway.settings import Settings, SettingsError, load_settings
+from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
 
 T = TypeVar("T")
 
@@ -127,6 +129,8 @@ def version() -> None:
 def run_gateway(settings: Settings) -> int:
     """Run a gateway with these settings until it is told to stop; return the exit code."""
     log = configure_logging(settings.log_level, settings.log_format, sys.stderr)
+    if ignored := unknown_variables(os.environ):
+        structlog.get_logger().warning("variables_ignored", variables=ignored)
     gateway = _or_exit(lambda: create_app(settings))
     try:
         return _run(_serve(gateway))

@@ -329,6 +329,15 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
     return settings
 
 
+def unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """List variables with our prefix that are no settings; those of a Kubernetes Service aside."""
+    known = {variable_of(field) for field in Settings.model_fields}
+    ours = {name.upper() for name, value in env.items() if value} - known
+    return sorted(
+        name for name in ours if name.startswith(_PREFIX) and not _SERVICE_LINK.search(name)
+    )
+
+
 def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
     """Find variables that are nearly ours.
 
@@ -336,11 +345,8 @@ def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
     gets some that we know nothing of.
     """
     known = {variable_of(field).removeprefix(_PREFIX) for field in Settings.model_fields}
-    for variable in sorted(env):
-        name = variable.removeprefix(_PREFIX)
-        if name == variable or name in known or _SERVICE_LINK.search(variable):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    for variable in unknown_variables(env):
+        near = difflib.get_close_matches(variable.removeprefix(_PREFIX), known, n=1, cutoff=0.8)
         if near:
             yield f"{variable}: is not known; did you mean {_PREFIX}{near[0]}?"
 

@@ -16,6 +16,7 @@ from gateway.settings import (
     SettingsError,
     default_state_dir,
     load_settings,
+    unknown_variables,
     variable_of,
 )
 
@@ -306,6 +307,16 @@ def test_what_kubernetes_and_others_set_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     assert load(monkeypatch, **{variable: "tcp://10.0.0.1:80"}) == load_settings({})
+
+
+def test_variables_that_nobody_reads_are_listed_without_those_of_kubernetes() -> None:
+    env = {"GATEWAY_LISTEN": ":80", "gateway_colour": "red", "GATEWAY_EMPTY": "", "PATH": "/bin"}
+    links = {"GATEWAY_PORT": "tcp://10.0.0.1:80", "GATEWAY_SERVICE_HOST": "10.0.0.1"}
+
+    assert unknown_variables(env | links | {"GATEWAY_BIND": "127.0.0.1:0"}) == [
+        "GATEWAY_COLOUR",
+        "GATEWAY_LISTEN",
+    ]
 
 
 def test_a_token_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,17 @@ async def test_the_admin_port_may_be_off(tmp_path: Path) -> None:
     assert [one["site"] for one in gateway.logged("listening")] == ["main"]
 
 
+async def test_variables_that_are_no_settings_are_named_at_the_start(tmp_path: Path) -> None:
+    """Somebody who guesses a name finds out; what Kubernetes sets is none of ours."""
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path, listen=":80", port="tcp://10.0.0.1:80") as gateway,
+    ):
+        (event,) = gateway.logged("variables_ignored")
+
+    assert (event["level"], event["variables"]) == ("warning", ["GATEWAY_LISTEN"])
+
+
 async def test_it_listens_on_ipv6_too(tmp_path: Path) -> None:
     if not has_ipv6():
         pytest.skip("NO IPv6 LOOPBACK on this machine")
