@@ -7,6 +7,10 @@ idle service changes nothing (after Netflix' concurrency-limits, Gradient2).
 
     gradient   =  2 x uncrowded latency / latency of late, between 1/2 and 1
     next limit =  limit x gradient  +  square root of the limit   (room for a small queue)
+
+The latency of late is a median, for everywhere a few answers take a hundred times as long by chance
+and a few never come; a crowd makes all of them wait. Of too few answers even a median is chance:
+the fewer there are, the less is believed of them.
 """
 
 from __future__ import annotations
@@ -21,9 +25,13 @@ MOST_LIMIT: Final = 10_000
 _TOLERANCE: Final = 2.0
 _SHARE_OF_NEW: Final = 0.2
 _STEP_DOWN: Final = 0.9
-_SAMPLES: Final = 10
+_LATE_SHARE: Final = 0.5
+_SURE_SAMPLES: Final = 50
+_MOST_SAMPLES: Final = 250
+_LEAST_SAMPLES: Final = 10
 _WINDOW_S: Final = 0.25
-# The uncrowded latency follows what is measured: down at once, up slowly. While the limit is in use
+_LONGEST_WINDOW_S: Final = 2.0
+# The uncrowded latency follows what is measured: down soon, up slowly. While the limit is in use
 # it takes ten minutes to double, or else a service that is drowning would come to look normal.
 _DRIFT_UP: Final = 0.05
 _DRIFT_UP_CROWDED: Final = 1.5e-4
@@ -36,12 +44,13 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
+        "_ended",
         "_from_s",
+        "_late",
+        "_latencies_s",
         "_limit",
         "_most",
         "_most_in_flight",
-        "_samples",
-        "_sum_s",
         "_uncrowded_s",
     )
 
@@ -49,10 +58,11 @@ class AdaptiveLimit:
         self._most = max(most, LEAST_LIMIT)
         self._limit = float(min(FIRST_LIMIT, self._most))
         self._uncrowded_s = 0.0
-        self._from_s = float("-inf")
-        self._samples = 0
-        self._sum_s = 0.0
+        self._from_s = float("inf")
+        self._latencies_s: list[float] = []
         self._most_in_flight = 0
+        self._ended = 0.0
+        self._late = 0.0
 
     def __repr__(self) -> str:
         return f"<AdaptiveLimit {self.limit}, {self._uncrowded_s * 1000:.1f} ms uncrowded>"
@@ -64,26 +74,37 @@ class AdaptiveLimit:
 
     def answered(self, latency_s: float, in_flight: int, now_s: float) -> None:
         """Hear how long an answer took, and how many requests were in hand then."""
-        self._samples += 1
-        self._sum_s += latency_s
+        latencies_s = self._latencies_s
+        if len(latencies_s) < _MOST_SAMPLES:
+            latencies_s.append(latency_s)
+        self._ended += 1
         self._most_in_flight = max(self._most_in_flight, in_flight)
-        if self._samples >= _SAMPLES and now_s - self._from_s >= _WINDOW_S:
-            self._adjust(self._sum_s / self._samples)
+        self._from_s = min(self._from_s, now_s)
+        passed_s = now_s - self._from_s
+        is_enough = len(latencies_s) >= _SURE_SAMPLES or passed_s >= _LONGEST_WINDOW_S
+        if is_enough and passed_s >= _WINDOW_S and len(latencies_s) >= _LEAST_SAMPLES:
+            self._adjust()
             self._from_s = now_s
-            self._samples, self._sum_s, self._most_in_flight = 0, 0.0, 0
+            self._latencies_s, self._most_in_flight = [], 0
+            self._ended, self._late = self._ended / 2, self._late / 2
 
     def timed_out(self) -> None:
-        """Hear that an answer did not come in time: there is too much already."""
-        self._limit = max(self._limit * _STEP_DOWN, LEAST_LIMIT)
+        """Hear that an answer did not come in time: if most do not, there is too much already."""
+        self._ended += 1
+        self._late += 1
+        if self._late > self._ended * _LATE_SHARE:
+            self._limit = max(self._limit * _STEP_DOWN, LEAST_LIMIT)
 
-    def _adjust(self, latency_s: float) -> None:
+    def _adjust(self) -> None:
+        count = len(self._latencies_s)
+        latency_s = sorted(self._latencies_s)[count // 2]
         is_crowded = self._most_in_flight * 2 >= self._limit
-        uncrowded_s = self._uncrowded_s
-        if not uncrowded_s or latency_s < uncrowded_s:
-            self._uncrowded_s = latency_s
+        uncrowded_s = self._uncrowded_s or latency_s
+        if latency_s < uncrowded_s:
+            drift = min(count / _SURE_SAMPLES, 1.0)
         else:
             drift = _DRIFT_UP_CROWDED if is_crowded else _DRIFT_UP
-            self._uncrowded_s += (latency_s - uncrowded_s) * drift
+        self._uncrowded_s = uncrowded_s + (latency_s - uncrowded_s) * drift
         if not is_crowded:
             return  # nobody knows how it would be with more
         ratio = _TOLERANCE * self._uncrowded_s / latency_s if latency_s else 1.0

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import exp
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.adaptive import FIRST_LIMIT, LEAST_LIMIT, AdaptiveLimit
+from tests.fakes.crowded import CrowdedService
 
 NOW_S = 1000.0
+Takes = Callable[[Random], float]
 
 
 def play(
@@ -25,10 +31,13 @@ def play(
     Up to its room each answer takes `alone_s`; beyond it requests wait for each other.
     """
     limits = []
+    answers = 0.0
     for tick in range(seconds * 4):
         in_flight = min(demand, limit.limit)
         latency_s = alone_s * max(1.0, in_flight / room)
-        for _ in range(10):
+        answers += 0.25 * in_flight / latency_s
+        while answers >= 1.0:
+            answers -= 1.0
             limit.answered(latency_s, in_flight, from_s + tick / 4)
         limits.append(limit.limit)
     return limits
@@ -67,7 +76,7 @@ def test_whoever_is_idle_changes_nothing() -> None:
 
 
 def test_a_service_that_is_slow_by_nature_is_not_held_back() -> None:
-    limits = play(AdaptiveLimit(), room=100, seconds=60, alone_s=3.0)
+    limits = play(AdaptiveLimit(), room=100, seconds=180, alone_s=3.0)
 
     assert limits[-1] >= 100
 
@@ -80,6 +89,70 @@ def test_an_answer_that_did_not_come_lowers_it_but_not_to_nothing() -> None:
     for _ in range(100):
         limit.timed_out()
     assert limit.limit == LEAST_LIMIT
+
+
+def exponential(random: Random) -> float:
+    return random.expovariate(50.0)
+
+
+def lognormal(random: Random) -> float:
+    return 0.02 * exp(random.gauss(-0.5, 1.0))
+
+
+def mostly_fast(random: Random) -> float:
+    return random.uniform(0.0, 0.5) if random.random() < 0.02 else 0.001
+
+
+@pytest.mark.parametrize("takes_s", [exponential, lognormal, mostly_fast])
+@pytest.mark.parametrize("per_s", [50, 250, 1000])
+def test_answers_that_take_long_by_chance_hold_nobody_back(takes_s: Takes, per_s: float) -> None:
+    """The mean of such a service jumps about, and its smallest mean is far from what is usual."""
+    service = CrowdedService(per_s=per_s, takes_s=takes_s)
+    service.play(10)  # it begins with twenty, whoever comes
+
+    outcome = service.play(60)
+
+    assert outcome.refused < 0.001 * outcome.offered
+    assert min(outcome.limits) >= FIRST_LIMIT - 2
+
+
+@pytest.mark.parametrize("hangs", [0.01, 0.03])
+def test_a_few_answers_that_never_come_hold_nobody_back(hangs: float) -> None:
+    """They hold their places until they are given up: a second here, ten and thirty at a time."""
+    service = CrowdedService(per_s=1000, takes_s=exponential, hangs=hangs)
+    service.play(30)
+
+    outcome = service.play(60)
+
+    assert outcome.refused < 0.001 * outcome.offered
+
+
+def test_where_no_answer_comes_it_falls_as_far_as_it_can() -> None:
+    outcome = CrowdedService(per_s=500, takes_s=exponential, hangs=1.0).play(10)
+
+    assert outcome.limits[-1] == LEAST_LIMIT
+
+
+def test_a_crowded_service_does_as_much_as_it_can_and_has_little_more_in_hand() -> None:
+    service = CrowdedService(per_s=2000, takes_s=exponential, workers=20)
+    service.play(30)
+
+    outcome = service.play(60)
+
+    assert outcome.answered > 0.98 * 60 * 20 / 0.02
+    assert max(outcome.limits) <= 80
+
+
+def test_a_service_that_loses_most_of_its_workers_is_not_drowned() -> None:
+    service = CrowdedService(per_s=900, takes_s=exponential, workers=20, timeout_s=15.0)
+    service.play(60)
+    service.workers = 5
+
+    service.play(30)
+    outcome = service.play(60)
+
+    assert outcome.answered > 0.98 * 60 * 5 / 0.02
+    assert max(outcome.limits) <= 100
 
 
 def test_it_never_passes_the_most_that_it_may_be() -> None:
