@@ -38,7 +38,8 @@ class Entry(Enum):
 class Gate(Generic[T]):
     """One limit with its queue; `T` is whoever waits. All times are monotonic seconds.
 
-    `name` says whose limit it is. `in_flight` are those that are through and have not left.
+    `name` says whose limit it is. `in_flight` are those that are through and have not left,
+    `refused` how many there was no room for, also after a wait.
     """
 
     __slots__ = (
@@ -145,8 +146,9 @@ class Gate(Generic[T]):
                 return one
         return None
 
-    def withdraw(self, one: T) -> None:
-        """Take one out of the queue that has left, or waited for too long."""
+    def withdraw(self, one: T, *, in_vain: bool) -> None:
+        """Take one out of the queue that has left, or waited for too long: in vain."""
+        self.refused += in_vain
         for queue in self._queues.values():
             for entry in queue:
                 if entry[1] is one:

@@ -122,7 +122,8 @@ class Admission:
         gates = self._door.gates
         if self._is_waiting:
             self._is_waiting = False
-            gates[self._entered].withdraw(self)
+            is_in_vain = self._exchange.failure is Failure.OVER_CAPACITY
+            gates[self._entered].withdraw(self, in_vain=is_in_vain)
         entered, self._entered = self._entered, 0
         has_timed_out = self._has_timed_out
         for gate in reversed(gates[:entered]):

@@ -115,14 +115,15 @@ def test_whoever_comes_now_passes_nobody_who_waits_and_matters_as_much() -> None
     assert enter(at, "d", priority_class=CRITICAL) == [Entry.ENTERED]
 
 
-def test_whoever_waited_too_long_or_left_is_taken_out() -> None:
-    at = gate()
-    enter(at, "a", "b", "c")
+def test_whoever_waited_too_long_or_left_is_taken_out_and_only_the_first_was_refused() -> None:
+    at = gate(queue=3)
+    enter(at, "a", "b", "c", "d")
 
-    at.withdraw("b")
-    at.withdraw("nobody")
+    at.withdraw("b", in_vain=True)
+    at.withdraw("c", in_vain=False)
 
-    assert run_dry(at) == ["c"]
+    assert run_dry(at) == ["d"]
+    assert at.refused == 1
 
 
 def test_another_limit_holds_from_the_next_one_on() -> None:
@@ -151,10 +152,11 @@ def test_an_adaptive_limit_follows_what_it_hears() -> None:
     first = at.limit
     enter(at, *"x" * first)
 
-    for tick in range(40):
+    for tick in range(100):
         at.answered(0.02, NOW_S + tick / 10)
     grown = at.limit
-    at.timed_out()
+    for _ in range(100):
+        at.timed_out()
 
     assert first < grown
     assert at.limit < grown

@@ -62,7 +62,7 @@ class GateMachine(RuleBasedStateMachine):
     def one_gives_up(self, which: int) -> None:
         one = list(self.waiting)[which % len(self.waiting)]
         del self.waiting[one]
-        self.gate.withdraw(one)
+        self.gate.withdraw(one, in_vain=False)
 
     @invariant()
     def the_counts_are_those_of_the_lists(self) -> None:

@@ -20,6 +20,12 @@ def detail(play: Play) -> str:
     return play.exchange.detail
 
 
+def refused_count(stage: Stage) -> int:
+    (target,) = stage.engine.targets
+    assert target.door is not None
+    return sum(gate.refused for gate in target.door.gates)
+
+
 @pytest.fixture(params=["route", "service", "gateway"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     """Limit to one request at once at each place where that can be said."""
@@ -71,6 +77,7 @@ def test_whoever_waits_too_long_is_turned_away_and_its_place_goes_to_another(sta
 
     assert reasons(waiting) == [b"over_capacity"]
     assert "came free in 1s" in detail(waiting)
+    assert refused_count(stage) == 1
     assert later.exchange.phase is Phase.CONNECTING
 
 
@@ -83,6 +90,7 @@ def test_a_client_that_leaves_the_queue_leaves_nothing_behind(stage: Stage) -> N
 
     assert staying.exchange.phase is Phase.CONNECTING
     assert leaving.exchange.failure is Failure.CLIENT_GONE
+    assert refused_count(stage) == 0
 
 
 def test_a_body_that_comes_meanwhile_is_sent_when_its_turn_comes(stage: Stage) -> None:
