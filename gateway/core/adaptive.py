@@ -8,6 +8,9 @@ idle service changes nothing (after Netflix' concurrency-limits, Gradient2).
     gradient   =  2 x uncrowded latency / latency of late, between 1/2 and 1
     next limit =  limit x gradient  +  square root of the limit   (room for a small queue)
 
+Until there is a first sign of a crowd nobody knows how much room there is, and the limit grows by
+half at a time: or a service with room for hundreds would have its start refused.
+
 The latency of late is a median, for everywhere a few answers take a hundred times as long by chance
 and a few never come; a crowd makes all of them wait. Of too few answers even a median is chance:
 the fewer there are, the less is believed of them.
@@ -25,6 +28,7 @@ MOST_LIMIT: Final = 10_000
 _TOLERANCE: Final = 2.0
 _SHARE_OF_NEW: Final = 0.2
 _STEP_DOWN: Final = 0.9
+_STEP_UP_AT_FIRST: Final = 1.5
 _LATE_SHARE: Final = 0.5
 _SURE_SAMPLES: Final = 50
 _MOST_SAMPLES: Final = 250
@@ -46,6 +50,7 @@ class AdaptiveLimit:
     __slots__ = (
         "_ended",
         "_from_s",
+        "_is_first_climb",
         "_late",
         "_latencies_s",
         "_limit",
@@ -61,6 +66,7 @@ class AdaptiveLimit:
         self._from_s = float("inf")
         self._latencies_s: list[float] = []
         self._most_in_flight = 0
+        self._is_first_climb = True
         self._ended = 0.0
         self._late = 0.0
 
@@ -94,6 +100,7 @@ class AdaptiveLimit:
         self._late += 1
         if self._late > self._ended * _LATE_SHARE:
             self._limit = max(self._limit * _STEP_DOWN, LEAST_LIMIT)
+            self._is_first_climb = False
 
     def _adjust(self) -> None:
         count = len(self._latencies_s)
@@ -109,6 +116,10 @@ class AdaptiveLimit:
             return  # nobody knows how it would be with more
         ratio = _TOLERANCE * self._uncrowded_s / latency_s if latency_s else 1.0
         gradient = min(max(ratio, 0.5), 1.0)
-        wanted = self._limit * gradient + sqrt(self._limit)
-        limit = self._limit + (wanted - self._limit) * _SHARE_OF_NEW
+        self._is_first_climb = self._is_first_climb and gradient == 1.0
+        if self._is_first_climb:
+            limit = self._limit * _STEP_UP_AT_FIRST
+        else:
+            wanted = self._limit * gradient + sqrt(self._limit)
+            limit = self._limit + (wanted - self._limit) * _SHARE_OF_NEW
         self._limit = min(max(limit, LEAST_LIMIT), self._most)

@@ -127,6 +127,16 @@ def test_a_few_answers_that_never_come_hold_nobody_back(hangs: float) -> None:
     assert outcome.refused < 0.001 * outcome.offered
 
 
+def test_a_service_with_room_for_hundreds_is_found_to_have_it_within_two_seconds() -> None:
+    """Its requests need 100 places at once, and there are 20 to begin with."""
+    service = CrowdedService(per_s=5000, takes_s=lognormal)
+    service.play(2)
+
+    outcome = service.play(10)
+
+    assert outcome.refused < 0.001 * outcome.offered
+
+
 def test_where_no_answer_comes_it_falls_as_far_as_it_can() -> None:
     outcome = CrowdedService(per_s=500, takes_s=exponential, hangs=1.0).play(10)
 

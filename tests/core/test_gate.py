@@ -121,6 +121,7 @@ def test_whoever_waited_too_long_or_left_is_taken_out_and_only_the_first_was_ref
 
     at.withdraw("b", in_vain=True)
     at.withdraw("c", in_vain=False)
+    at.withdraw("nobody", in_vain=False)
 
     assert run_dry(at) == ["d"]
     assert at.refused == 1
