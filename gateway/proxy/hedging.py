@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.failure import Failure
+from gateway.core.latencies import Latencies
 from gateway.core.message import AnswerHead, Fields
 from gateway.core.policy import Hedge as HedgePolicy
 from gateway.core.policy import RetryPolicy
@@ -78,7 +79,7 @@ class Hedging:
         beside = exchange.attempts.take_beside(now_s, at_most=policy.attempts)
         if beside is not None:
             budget.spend(now_s, share=policy.budget, per_s=policy.budget_min)
-            exchange.hedge = hedge = Hedge(exchange, beside)
+            exchange.hedge = hedge = Hedge(exchange, beside, self._load.latencies)
             hedge.begin(now_s)
 
 
@@ -90,6 +91,7 @@ class Hedge:
         "_connection",
         "_exchange",
         "_has_won",
+        "_latencies",
         "_sent_at_s",
         "anything_sent",
         "client",
@@ -97,12 +99,13 @@ class Hedge:
         "request",
     )
 
-    def __init__(self, exchange: Exchange, beside: Beside) -> None:
+    def __init__(self, exchange: Exchange, beside: Beside, latencies: Latencies) -> None:
         self.request = exchange.request
         self.client = exchange.client
         self.is_repeatable = True
         self._exchange = exchange
         self._beside = beside
+        self._latencies = latencies
         self._connection: Connection | None = None
         self._has_won = False
         self._sent_at_s = 0.0
@@ -183,6 +186,9 @@ class Hedge:
             )
             return False
         exchange.drop_connection()
+        # The first has taken so long at least. Were only the second counted, the service would look
+        # faster than it is, and more and more of its requests would be hedged.
+        self._latencies.add(now_s - exchange.attempts.owed_since_s)
         self._win(connection, now_s)
         return True
 

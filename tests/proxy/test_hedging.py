@@ -337,6 +337,26 @@ def test_a_quantile_is_that_of_the_service_once_enough_is_known() -> None:
     assert len(stage.pools["b"].waiting) == 1
 
 
+def test_hedges_do_not_make_the_service_look_faster_than_it_is() -> None:
+    """A first attempt that is given up has taken so long at least.
+
+    Were it forgotten, the slowest of what is left would be hedged next, and almost twice as many.
+    """
+    stage = Stage("ab", Policies(retry=RetryPolicy(hedge=Hedge(quantile=0.9))))
+    for _ in range(60):
+        _, connection = stage.sending()
+        stage.clock.advance(0.01)
+        connection.answer()
+    stage.sending()
+    stage.pass_time(0.5)
+    stage.pools["b"].connect().answer()
+
+    (load,) = stage.engine.loads.services.values()
+    assert load.latencies.count == 62
+    assert load.latencies.quantile_s(61 / 62) == pytest.approx(0.01, rel=0.2)
+    assert load.latencies.quantile_s(1.0) == pytest.approx(0.5, rel=0.2)
+
+
 def test_no_route_without_a_hedge_looks_at_the_clock() -> None:
     (target,) = Stage().engine.targets
 
