@@ -223,7 +223,8 @@ VERDICTS: dict[Failure, Verdict] = {
     Failure.REQUEST_DEADLINE: Verdict(
         504, _U, _NEVER,
         "The request took longer than it may take in all",
-        "timeouts.request is the limit, over all attempts.",
+        "timeouts.request is the limit, over all attempts. Who had less than half of it (or of "
+        "timeouts.response) is not blamed: others took the time.",
         counts=True,
     ),
     Failure.CLIENT_DEADLINE: Verdict(

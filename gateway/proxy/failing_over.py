@@ -50,6 +50,8 @@ class Failover:
         attempts, is_relaying = exchange.attempts, exchange.phase >= Phase.RELAYING
         if is_relaying:
             failure = Failure.UPSTREAM_BROKE_OFF
+        elif failure is Failure.REQUEST_DEADLINE and not _had_its_time(exchange, now_s):
+            attempts.end()  # before there is any blame: it was others who took the time
         attempts.blame(failure, detail, now_s)
         attempts.end()
         if is_relaying:
@@ -182,6 +184,16 @@ class Failover:
         longest_s = self._policy.max_retry_after_s
         if longest_s is not None and (asked_s := read_retry_after(head.fields)):
             exchange.attempts.rest(now_s, for_s=min(asked_s, longest_s))
+
+
+def _had_its_time(exchange: Exchange, now_s: float) -> bool:
+    """Tell whether the attempt in hand had much of the time that it could expect.
+
+    One that came last, after a slow client or after an instance that hangs, had what they left.
+    """
+    target = exchange.target
+    fair_s = min(target.response_s, target.request_s / 2)
+    return now_s - exchange.attempts.owed_since_s >= fair_s
 
 
 def _attempt_late(exchange: Exchange, member: Member[ConnectionPool], now_s: float) -> None:

@@ -62,6 +62,41 @@ def test_request_deadline_holds_over_all_attempts_and_is_the_end() -> None:
     stage.assert_all_is_settled()
 
 
+def test_request_deadline_blames_who_had_the_time_and_not_who_came_last() -> None:
+    policies = Policies(timeouts=Timeouts(response_s=4.0, request_s=5.0), breaker=ONE_STRIKE)
+    stage = Stage("ab", policies)
+    play, _ = stage.sending()
+    stage.pass_time(4.0)
+    stage.pools["b"].connect()
+
+    stage.pass_time(1.0)
+
+    assert b"request_deadline" == play.client.reason
+    failed = [one.failure for one in play.exchange.attempts.failed]
+    assert [Failure.HEAD_TIMEOUT, Failure.REQUEST_DEADLINE] == failed
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 0 == stage.member("b").breaker.failures_in_a_row
+    stage.assert_all_is_settled()
+
+
+@pytest.mark.parametrize(("body_after_s", "is_blamed"), [(5.9, False), (1.0, True)])
+def test_request_deadline_is_no_fault_of_an_instance_whose_client_was_late(
+    body_after_s: float, *, is_blamed: bool
+) -> None:
+    policies = Policies(timeouts=Timeouts(request_s=6.0), breaker=ONE_STRIKE)
+    stage = Stage("a", policies)
+    play, _ = stage.sending(b"POST", 4)
+    stage.pass_time(body_after_s)
+    stage.send(play, b"body")
+    stage.send_end(play)
+
+    stage.pass_time(6.0 - body_after_s)
+
+    assert b"request_deadline" == play.client.reason
+    assert is_blamed == (BreakerState.OPEN is stage.breaker_state("a"))
+    stage.assert_all_is_settled()
+
+
 def test_request_deadline_inside_the_answer_cuts_the_client_off() -> None:
     stage = Stage("abc", Policies(timeouts=Timeouts(request_s=6.0)))
     play, connection = stage.relaying()
