@@ -252,10 +252,13 @@ async def test_an_instance_that_stops_reading_the_upload(serve: Serve) -> None:
             sent_bytes = len(web.connections[0].received)
             web.connections[0].received.clear()
 
+            def nobody_is_connected() -> bool:
+                return not any(one.is_open() for one in web.connections)
+
             async def once() -> None:
                 await upload(gateway.port)
                 # The script looks up late, and until then it holds its end.
-                await web.wait_until(lambda: not any(one.is_open() for one in web.connections))
+                await web.wait_until(nobody_is_connected, timeout_s=20)
 
             await expect_nothing_left(gateway, once, at_once=25)
 
