@@ -33,6 +33,7 @@ Permit = NewType("Permit", int)
 
 SLOW_ANSWERS: Final = "slow_answers"
 RETRY_AFTER: Final = "retry_after"
+GIVEN_UP: Final = "given_up"
 TRIAL_EVERY_S: Final = 1.0
 _NEVER: Final = float("-inf")
 _BACK_AFTER_S: Final = 0.25
@@ -134,6 +135,8 @@ class Breaker:
         "_open_until_s",
         "_opened_times",
         "_policy",
+        "_silent",
+        "_silent_since",
         "_slow",
         "_slowness",
         "changed_at_s",
@@ -155,6 +158,8 @@ class Breaker:
         self._ended = 0
         self._failed = 0
         self._slow = 0
+        self._silent = 0
+        self._silent_since = 0
         self._failures = _Window()
         self._slowness = _Window()
         self.is_resting = False
@@ -301,6 +306,25 @@ class Breaker:
                 return False
         return self._open_again(now_s, chance)
 
+    def gave_up(self, permit: Permit, now_s: float, *, chance: float) -> bool:
+        """Hear that nobody waited any longer for an answer; True if this opened the Breaker.
+
+        That is what becomes of an attempt whose hedge was faster. It may be chance, but
+        `min_requests` in a row without one answer are not; and such a trial has not succeeded.
+        """
+        if permit != self._epoch:
+            return False
+        if self._open_until_s is None:
+            if self._ended != self._silent_since:
+                self._silent_since, self._silent = self._ended, 0
+            self._silent += 1
+            if self._silent < self._policy.min_requests:
+                return False
+            if not self._company.may_open(self, was_reached=True):
+                return False
+        self.last_failure = GIVEN_UP
+        return self._open_again(now_s, chance)
+
     def rest(self, now_s: float, *, for_s: float) -> bool:
         """Leave the instance alone because it asked for that; True if it can be spared.
 
@@ -354,7 +378,7 @@ class Breaker:
         self.is_resting = is_resting
         self.has_trial_out = False
         self._is_withheld = False
-        self._consecutive = 0
+        self._consecutive = self._silent = 0
         self._failures = _Window()
         self._slowness = _Window()
         self.changed_at_s = now_s

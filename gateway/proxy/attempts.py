@@ -266,11 +266,14 @@ class Attempts:
         one.member.in_flight -= 1
 
     def change_over(self, one: Beside, now_s: float) -> None:
-        """Go on with the one beside in place of the one in hand, which is let go unblamed."""
+        """Go on with the one beside; nobody waits any longer for the one in hand."""
         if self.is_in_hand:
             # So long it has taken at least; whoever goes by latency must not take it for fast.
             slow = self.member
             slow.observe(max(now_s - self.owed_since_s, slow.latency_s), now_s)
+            permit, chance = self._permit, self._random()
+            if permit >= 0 and slow.breaker.gave_up(permit, now_s, chance=chance):
+                self._observer.breaker_changed(self._fleet.service, slow, now_s)
             self.end()
         self.member, self._permit, self.owed_since_s = one.member, one.permit, one.owed_since_s
         self.is_in_hand = True

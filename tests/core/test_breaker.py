@@ -406,3 +406,50 @@ def test_hurry_lets_an_open_one_try_at_once_and_does_nothing_to_a_closed_one() -
 
 def test_one_that_is_alone_is_never_spared() -> None:
     assert not Breaker(POLICY).rest(NOW_S, for_s=1.0)
+
+
+def test_one_that_is_given_up_again_and_again_opens_unless_it_answers_between() -> None:
+    breaker = Breaker(BreakerPolicy(min_requests=3))
+
+    for _ in range(2):
+        assert not breaker.gave_up(admitted(breaker), NOW_S, chance=0.0)
+    breaker.succeeded(admitted(breaker), NOW_S)
+    seen = [breaker.gave_up(admitted(breaker), NOW_S, chance=0.0) for _ in range(3)]
+
+    assert seen == [False, False, True]
+    assert (breaker.state(NOW_S), breaker.last_failure) == (BreakerState.OPEN, "given_up")
+
+
+def test_a_trial_that_is_given_up_has_not_succeeded() -> None:
+    breaker = Breaker(BreakerPolicy(min_requests=1, open_for_s=10.0))
+    old = admitted(breaker)
+    breaker.gave_up(admitted(breaker), NOW_S, chance=0.0)
+    later_s = NOW_S + 10.0
+    trial = breaker.admit(later_s)
+    assert trial is not None
+
+    assert not breaker.gave_up(old, later_s, chance=0.0)
+    assert breaker.gave_up(trial, later_s, chance=0.0)
+    assert breaker.state(later_s + 10.0) is BreakerState.OPEN
+
+
+class Unwilling:
+    """A Company that spares nobody."""
+
+    holds_trials = False
+
+    def may_open(self, breaker: Breaker, *, was_reached: bool) -> bool:
+        return False
+
+    def may_rest(self, breaker: Breaker) -> bool:
+        return False
+
+    def changed(self, now_s: float) -> None:
+        raise AssertionError("nobody may open")
+
+
+def test_one_that_is_given_up_stays_where_too_many_are_shut_out() -> None:
+    breaker = Breaker(BreakerPolicy(min_requests=1), Unwilling())
+
+    assert not breaker.gave_up(admitted(breaker), NOW_S, chance=0.0)
+    assert breaker.state(NOW_S) is BreakerState.CLOSED

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
 from gateway.core.policy import BreakerPolicy, Hedge, RetryPolicy
 from gateway.proxy.phase import Phase
@@ -50,6 +51,22 @@ def test_the_second_gets_the_same_request_at_its_own_address() -> None:
     _, _, first, second = both()
 
     assert first.sent == second.sent
+
+
+def test_an_instance_that_is_always_given_up_is_left_alone() -> None:
+    """It may be frozen: nothing that it does is ever waited for."""
+    breaker = BreakerPolicy(min_requests=3)
+    stage = Stage("ab", Policies(retry=AFTER, breaker=breaker))
+    states = []
+    for _ in range(3):
+        stage.sending()
+        stage.pass_time(0.1)
+        stage.pools["b"].connect().answer()
+        states.append(stage.breaker_state("a"))
+
+    assert states == [BreakerState.CLOSED, BreakerState.CLOSED, BreakerState.OPEN]
+    assert stage.member("a").breaker.last_failure == "given_up"
+    stage.assert_all_is_settled()
 
 
 def test_the_first_may_still_be_first_and_the_second_is_dropped() -> None:
