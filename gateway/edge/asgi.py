@@ -313,7 +313,12 @@ class AsgiClient:
     # --- The two loops ---------------------------------------------------------------------------
 
     async def read(self, receive: Receive, first: Message | None) -> None:
-        """Tell the Exchange what the client sends, until it leaves or is cancelled."""
+        """Tell the Exchange what the client sends, until it leaves or is cancelled.
+
+        Middleware that has read the body may tell it again, as often as it is asked, and nothing
+        else: to ask on would never end, nor let anybody else have a turn.
+        """
+        is_whole = False
         while True:
             while self._is_held:
                 self._may_read = self._loop.create_future()
@@ -323,9 +328,12 @@ class AsgiClient:
                 self._has_left = True
                 self.exchange.client_gone(self._loop.time())
                 return
+            if is_whole:
+                return
             if body := message.get("body", b""):
                 self.exchange.client_body(body, self._loop.time())
             if not message.get("more_body", False):
+                is_whole = True
                 self.exchange.client_end(NO_FIELDS, self._loop.time())
 
     async def write(self, send: Send) -> None:

@@ -148,6 +148,24 @@ class Adds:
         await self.app(scope, receive, send_more)
 
 
+class Replays:
+    """Reads the whole body, and tells it again whenever it is asked: a usual way to log bodies."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = await body_of(receive)
+
+        async def tell_again() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, tell_again, send)
+
+
 class Guard:
     """Answers 401 itself where there is no Authorization."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from gateway.settings import load_settings
 from tests.fakes.apps import puppet
 from tests.fakes.client import BrokenOffError, RawClient
 from tests.fakes.gateway import Serve, ask, fast_only, routes_file
+from tests.fakes.peer import Peer
 from tests.fakes.scenes import half_body, play, reset, respond, stall
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
@@ -72,6 +74,29 @@ async def test_middleware_sees_and_changes_both_directions_in_its_order(serve: S
         assert len(request.values(b"x-request-id")) == len(request.values(b"via")) == 1
         assert (answer.status, answer.body) == (200, b"ok")
         assert answer.values(b"x-order") == [b"inner", b"outer"]
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "thinks_s"), [("POST", b"hello", 0.0), ("POST", b"", 0.3), ("GET", b"", 0.3)]
+)
+async def test_middleware_that_tells_the_body_again_and_again_stops_nobody(
+    serve: Serve, method: str, body: bytes, thinks_s: float
+) -> None:
+    """It never waits for anything, so whoever asks it on without end has the loop for good."""
+
+    async def think(_peer: Peer) -> None:
+        await asyncio.sleep(thinks_s)
+
+    async with ScriptedUpstream() as web:
+        web.on_request(play(think, respond()))
+        routes = through(use("Replays"), ports=[web.port])
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask("/", method, body=body))
+            answer = await client.read_response()
+
+        (request,) = web.requests
+        assert answer.status == 200
+        assert bytes(request.body) == body
 
 
 async def test_middleware_may_answer_itself(serve: Serve, tmp_path: Path) -> None:
