@@ -194,6 +194,7 @@ class AppExchange(Exchange):
     def _send_head(self, head: AnswerHead) -> None:
         # :: Station 8: Relay and settle -- from here on there is no way back
         self._held_head = None
+        self._owes_continue = False  # behind a head a 100 would be part of the body
         self.phase = Phase.RELAYING
         self.status = head.status
         if not head.has_date:
@@ -230,7 +231,12 @@ class AppExchange(Exchange):
             self.client.send_body(chunk)
 
     def _end(self) -> None:
-        now_s = self._clock()
+        now_s, proxied = self._clock(), self.proxied
+        has_begun = proxied is not None and proxied.answered_at_s and proxied.status == self.status
+        if proxied is not None and proxied.failure is not None and has_begun:
+            # Middleware has taken the end of what broke off for the end of the answer.
+            self._leave(proxied.failure, proxied.detail, now_s)
+            return
         if 0 < self._left_bytes < inf:
             self._fail("its body is shorter than its Content-Length", now_s)
             return
@@ -253,7 +259,8 @@ class AppExchange(Exchange):
         if self.phase is Phase.SETTLED and self._is_cut:
             return  # it was told that nobody listens
         if proxied is not None and proxied.failure is not None and _is_broken_off(error):
-            self._leave(proxied.failure, proxied.detail, now_s)
+            if self.phase is not Phase.SETTLED:  # the connection may have another request by now
+                self._leave(proxied.failure, proxied.detail, now_s)
         elif self.phase is Phase.SETTLED:
             self._tell("it raised after its answer", error)
         else:

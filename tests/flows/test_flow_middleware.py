@@ -20,7 +20,7 @@ from tests.fakes.apps import puppet
 from tests.fakes.client import BrokenOffError, RawClient
 from tests.fakes.gateway import Serve, ask, fast_only, routes_file
 from tests.fakes.peer import Peer
-from tests.fakes.scenes import half_body, play, reset, respond, stall
+from tests.fakes.scenes import half_body, play, reply, reset, respond, stall
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 
@@ -97,6 +97,24 @@ async def test_middleware_that_tells_the_body_again_and_again_stops_nobody(
         (request,) = web.requests
         assert answer.status == 200
         assert bytes(request.body) == body
+
+
+async def test_an_answer_that_breaks_off_looks_whole_behind_no_middleware(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """BaseHTTPMiddleware ends its answer first, and raises afterwards what was raised inside."""
+    log = tmp_path / "access.log"
+    async with ScriptedUpstream() as web:
+        half = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
+        web.on_request(play(reply(half), reset()))
+        routes = through(use("Times"), ports=[web.port])
+        async with serve(routes, access_log=log) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask())
+            with pytest.raises(BrokenOffError):
+                await client.read_response()
+
+    (line,) = lines_of(log)
+    assert line["failure"] == "upstream_broke_off"
 
 
 async def test_middleware_may_answer_itself(serve: Serve, tmp_path: Path) -> None:
