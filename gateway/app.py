@@ -219,7 +219,9 @@ class Gateway:
 
     def redirect_face(self, port: int) -> RedirectFace:
         """Make the face of a plain listener that sends all clients on to TLS, at this port."""
-        return RedirectFace(self.engine, self._peers, _face_options(self.settings), port=port)
+        face = RedirectFace(self.engine, self._peers, self.fast_face.options, port=port)
+        face.connection_counts = self.fast_face.connection_counts  # the limits hold for all of them
+        return face
 
     def _use(self, config: RoutingConfig) -> None:
         try:

@@ -30,13 +30,14 @@ class ServerState(Protocol):
 
 
 class ConnectionCounts:
-    """How many connections there are from each address.
+    """How many connections of clients there are: `total` of all listeners, and from each address.
 
-    Those of trusted proxies are not counted, for many clients stand behind one, nor are those
+    No address is counted for trusted proxies, for many clients stand behind one, nor for those
     without an address.
     """
 
     def __init__(self) -> None:
+        self.total = 0
         self._counts: Counter[bytes] = Counter()
 
     def __repr__(self) -> str:
@@ -44,13 +45,15 @@ class ConnectionCounts:
 
     def enter(self, peer: Peer) -> int:
         """Count one more; return how many its address has now, 0 if that is not counted."""
+        self.total += 1
         if peer.is_trusted or not peer.address:
             return 0
         self._counts[peer.address] += 1
         return self._counts[peer.address]
 
     def leave(self, peer: Peer) -> None:
-        """Count one less, if this one was counted."""
+        """Count one less."""
+        self.total -= 1
         if not peer.is_trusted and peer.address:
             self._counts[peer.address] -= 1
             if not self._counts[peer.address]:

@@ -35,10 +35,11 @@ class FastFace:
         del config, app_state, _loop
         return ClientConnection(self, server_state)
 
-    def enter(self, peer: Peer, server_state: ServerState) -> str | None:
+    def enter(self, peer: Peer) -> str | None:
         """Count a connection; say which limit it is over, None if it is over none."""
-        options, count = self.options, self.connection_counts.enter(peer)
-        if len(server_state.connections) > options.max_connections:
+        options, counts = self.options, self.connection_counts
+        count = counts.enter(peer)
+        if counts.total > options.max_connections:
             return f"there are {options.max_connections} connections already"
         if 0 < options.max_connections_per_address < count:
             return f"there are {options.max_connections_per_address} from this address already"

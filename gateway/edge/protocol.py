@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._server_state.connections.add(self)
         self._engine.deadlines.watched.add(self)
         self.deadline_s = self._clock() + self._keepalive_timeout_s
-        if (too_many := face.enter(peer, self._server_state)) is not None:
+        if (too_many := face.enter(peer)) is not None:
             self._refuse(Failure.OVER_CAPACITY, too_many)
 
     def data_received(self, data: bytes) -> None:

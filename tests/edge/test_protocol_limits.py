@@ -165,7 +165,7 @@ async def test_a_client_that_does_not_read_gets_no_further_request_started(visit
 # --- How many ------------------------------------------------------------------------------------
 
 
-async def test_there_are_so_many_connections_and_no_more(stage: Stage) -> None:
+async def test_there_are_so_many_connections_at_all_listeners_and_no_more(stage: Stage) -> None:
     first = Visit(stage, options=FaceOptions(max_connections=1))
 
     second = Visit(beside=first)

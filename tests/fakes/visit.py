@@ -107,7 +107,7 @@ class Visit:
             self.stage.pools["a"].warm_up()
         face = FastFace(self.stage.engine, Peers(()), options or FaceOptions())
         self.face: FastFace = beside.face if beside else face
-        self.state: SharedState = beside.state if beside else SharedState()
+        self.state = SharedState()  # as at a listener of its own
         self.transport = FakeClientTransport(peername=peername, is_tls=is_tls)
         self.connection: ClientConnection = self.face(None, self.state, None)
         self._waiting: deque[bytes] = deque()
