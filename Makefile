@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .cache/servers
+OTHER ?= /usr/bin/python3
+OTHER_VENV := .cache/other$(subst /,-,$(OTHER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-deep quick bench sim fmt docs clean
+.PHONY: help run test check check-deep quick other bench sim fmt docs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +31,10 @@ check-deep: $(VENV)/.dev  ## Fuzz what reads bytes from outside, for a minute
 
 quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
 	$(BIN)/pytest -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul"
+
+other: $(OTHER_VENV)/.dev  ## Run the tests of the core and the edge on another Python: OTHER=/usr/bin/python3
+	@$(OTHER_VENV)/bin/python --version
+	$(OTHER_VENV)/bin/pytest -q tests/core tests/edge
 
 bench: $(VENV)/.dev  ## Measure the gateway and its peers side by side (docs/benchmarks.md says how)
 	@$(BIN)/python -m benchmarks
@@ -57,6 +63,12 @@ $(VENV)/.run: pyproject.toml
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+# Debian's Python comes without pip; ours installs for it.
+$(OTHER_VENV)/.dev: pyproject.toml $(VENV)/.dev
+	@$(OTHER) -m venv --without-pip $(OTHER_VENV)
+	@$(BIN)/pip --python $(OTHER_VENV)/bin/python install --quiet --disable-pip-version-check --group dev --editable .
 	@touch $@
 
 # Where it cannot be had, the tests that need it skip, loudly; with CI set they fail.

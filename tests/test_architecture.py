@@ -6,6 +6,7 @@ The direction of imports is checked by import-linter, not here.
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import tomllib
 from collections import Counter
@@ -74,6 +75,49 @@ def test_no_two_test_files_have_the_same_name() -> None:
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
 
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def all_expressions() -> Iterator[tuple[str, str]]:
+    """Find every regular expression at the level of modules, with its place."""
+    for source in SOURCES:
+        name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
+        if name.endswith("__main__"):
+            continue
+        for attribute, value in vars(importlib.import_module(name)).items():
+            owner = value if isinstance(value, re.Pattern) else getattr(value, "__self__", None)
+            if isinstance(owner, re.Pattern):
+                text = owner.pattern
+                yield f"{name}.{attribute}", text if isinstance(text, str) else text.decode()
+
+
+def has_possessive_group(expression: str) -> bool:
+    """Tell whether a group is atomic, or repeated possessively; a set of characters may be."""
+    bare = re.sub(r"\\.", "x", expression, flags=re.DOTALL)
+    bare = re.sub(r"\[\^?\]?[^]]*\]", "x", bare)
+    return re.search(r"\(\?>|\)(?:[*+?]|\{[0-9,]+\})\+", bare) is not None
+
+
+def test_no_group_of_an_expression_is_possessive() -> None:
+    """CPython before 3.11.5 matches too much where such a group can match in several ways."""
+    found = dict(all_expressions())
+
+    assert [place for place, text in found.items() if has_possessive_group(text)] == []
+    assert "gateway.core.paths.is_plain" in found
+
+
+@pytest.mark.parametrize(
+    ("expression", "has_one"),
+    [
+        ("(?:/[a-z]*+)+", False),
+        (r"[)+]+\)++(?:a)+", False),
+        ("(?:/[a-z]*+)++", True),
+        ("(?:a|b){2,3}+", True),
+        ("(?>a|b)c", True),
+        (r"[)]++", False),
+    ],
+)
+def test_a_possessive_group_is_found(expression: str, *, has_one: bool) -> None:
+    assert has_one == has_possessive_group(expression)
 
 
 # --- Names ---------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6}
 _LENGTH: Final = re.compile(rb"[0-9]{1,18} *")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PORT: Final = rb"(?::[0-9]{0,5})?"
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]++|%%[0-9A-Fa-f]{2})++%b" % _PORT)
+_NAME: Final = rb"[A-Za-z0-9._~!$&'()*+,;=-]*+"
+_HOST: Final = re.compile(rb"(?=[^:])%b(?:%%[0-9A-Fa-f]{2}%b)*%b" % (_NAME, _NAME, _PORT))
 _BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)(?:%%25[A-Za-z0-9._~-]+)?\]%b" % _PORT)
 # Tells whether a Host field is a name, or an IPv4 address, with an optional port (RFC 9110 §7.2).
 is_plain_host: Final = _HOST.fullmatch

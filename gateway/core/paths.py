@@ -19,8 +19,12 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.core.policy import PathPolicy
 
-# A path that all the world reads in the same way, and that is in normal form as it stands.
-is_plain = re.compile(rb"(?:/(?![/.])[!$&-.0-9:=@A-Z_a-z~]*+)++").fullmatch
+# What stands for itself in a path, to everybody: no slash, no escape, no semicolon.
+_PLAIN: Final = rb"[!$&-.0-9:=@A-Z_a-z~]*+"
+# A path that all the world reads in the same way, and that is in normal form as it stands. Its
+# group is not possessive: before 3.11.5, CPython takes `/a/.` for a match of one that is, because
+# of what stands in it (python/cpython#106052). It is linear without: a slash is in no segment.
+is_plain = re.compile(rb"(?:/(?![/.])%b)+" % _PLAIN).fullmatch
 
 _UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _HEX: Final = "0123456789ABCDEFabcdef"
@@ -52,13 +56,17 @@ _OVERLONG_ASCII: Final = re.compile(
 )
 # A path in normal form that can be read in one way only, though it has escapes: none of a character
 # with a meaning, or that stands for itself elsewhere, and none that an overlong form begins with.
+_MISTAKABLE: Final = frozenset(
+    {*b"\0%/\\;!$&'()*+,=:@", 0xC0, 0xC1, 0xE0, 0xF0, 0xF8, 0xFC},
+)
+# By the first digit, or a path of escapes alone would be held against each of them in turn.
 _HARMLESS: Final = b"|".join(
-    b"%%%02X" % code
-    for code in range(1, 256)
-    if chr(code) not in "%/\\;!$&'()*+,=:@" and code not in {0xC0, 0xC1, 0xE0, 0xF0, 0xF8, 0xFC}
+    b"%X[%b]" % (first, b"".join(b"%X" % second for second in seconds))
+    for first in range(16)
+    for seconds in ([second for second in range(16) if first << 4 | second not in _MISTAKABLE],)
 )
 _is_unmistakable = re.compile(
-    rb"(?:/(?!/)(?:[!$&-.0-9:=@A-Z_a-z~]|%%E0%%[AB]|%%F0%%[9AB]|%b)*+)++" % _HARMLESS
+    rb"(?:/(?!/)%b(?:%%(?:E0%%[AB]|F0%%[9AB]|%b)%b)*)+" % (_PLAIN, _HARMLESS, _PLAIN)
 ).fullmatch
 _MAX_DECODINGS: Final = 3
 _MOST_READINGS: Final = 8  # at a time; paths that mean no harm come to four

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from gateway.core.headers import (
     FramingError,
+    is_plain_host,
     is_token,
     is_valid_host,
     parse_length,
@@ -257,6 +260,26 @@ def test_what_only_looks_like_a_length_is_refused(text: bytes) -> None:
 )
 def test_a_host_is_a_host_with_an_optional_port(host: bytes, *, is_valid: bool) -> None:
     assert is_valid == bool(is_valid_host(host))
+
+
+def is_name_by_hand(host: bytes) -> bool:
+    """Read a name with an optional port as RFC 3986 §3.2.2 writes it, with a plain loop."""
+    name, colon, port = host.partition(b":")
+    if not name or len(port) > 5 or (colon and port.strip(b"0123456789")):
+        return False
+    first, *rest = name.split(b"%")
+    for after in rest:
+        if len(after) < 2 or after[:2].strip(b"0123456789abcdefABCDEF"):
+            return False
+    allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;="
+    return not first.strip(allowed) and not any(after[2:].strip(allowed) for after in rest)
+
+
+@pytest.mark.parametrize("length", range(7))
+def test_a_plain_host_is_what_a_plain_loop_takes_for_one(length: int) -> None:
+    for letters in product((b":", b".", b"a", b"%", b"%41", b"1", b"\n"), repeat=length):
+        host = b"".join(letters)
+        assert is_name_by_hand(host) == bool(is_plain_host(host)), host
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
+from itertools import product
 from urllib.parse import quote_from_bytes
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.core import paths
 from gateway.core.paths import PathError, PathRules, is_plain, readings
 from gateway.core.policy import PathPolicy
 
@@ -130,6 +133,67 @@ def test_a_plain_path_is_taken_as_it_is_whatever_the_policy_is(
         assert path == rules.normalize(path)
         assert path == rules.normalize(path + b"/.").removesuffix(b"/") or path.endswith(b"/")
         assert set() == readings(path, 99)
+
+
+PLAIN_SEGMENT = PCHAR.replace(";", "").encode()
+
+
+def is_plain_by_hand(path: bytes) -> bool:
+    """Decide with a plain loop what `is_plain` decides with one expression."""
+    if not path.startswith(b"/"):
+        return False
+    at_start = False
+    for code in path:
+        if code == ord("/"):
+            if at_start:
+                return False
+            at_start = True
+        elif code not in PLAIN_SEGMENT or (at_start and code == ord(".")):
+            return False
+        else:
+            at_start = False
+    return True
+
+
+def is_unmistakable_by_hand(path: bytes) -> bool:
+    """Decide with a plain loop whether a path in normal form can be read in one way only."""
+    text = path
+    while b"%" in text:
+        before, _, rest = text.partition(b"%")
+        long = re.match(rb"E0%[AB]|F0%[9AB]", rest)
+        code = int(rest[:2], 16) if re.match(rb"[0-9A-F]{2}", rest) else 0
+        if not long and (chr(code) in "\0%/\\;" + "!$&'()*+,=:@" or code in LONG_FORMS):
+            return False
+        text = before + b"x" + rest[long.end() if long else 2 :]
+    return all(code in b"/" + PLAIN_SEGMENT for code in text) and bool(
+        re.match(b"/", text) and b"//" not in text
+    )
+
+
+LONG_FORMS = {0xC0, 0xC1, 0xE0, 0xF0, 0xF8, 0xFC}
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_a_plain_path_is_one_that_a_plain_loop_finds_plain(length: int) -> None:
+    """All short strings of the bytes that decide: some CPythons match too much (3.11.2)."""
+    for letters in product((b"/", b".", b"a", b";", b"%", b"\n"), repeat=length):
+        path = b"".join(letters)
+        assert is_plain_by_hand(path) == bool(is_plain(path)), path
+
+
+@given(nasty_paths | plain_paths.map(str.encode) | st.binary(max_size=12))
+@example(b"/a/.")
+@example(b"/public/.")
+@example(b"/a//")
+def test_whatever_a_plain_loop_finds_plain_is_plain(path: bytes) -> None:
+    assert is_plain_by_hand(path) == bool(is_plain(path))
+
+
+@pytest.mark.parametrize("code", range(256))
+def test_an_escape_is_unmistakable_if_a_plain_loop_says_so(code: int) -> None:
+    for before, after in product((b"/", b"/a", b"/%41/"), (b"", b"b", b"/", b"//", b"%B", b"%A4")):
+        path = b"%b%%%02X%b" % (before, code, after)
+        assert is_unmistakable_by_hand(path) == bool(paths._is_unmistakable(path)), path
 
 
 STEPS: dict[str, Callable[[bytes], bytes]] = {
