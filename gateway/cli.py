@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,12 +23,13 @@ import typer
 from gateway import __version__
 from gateway.app import Gateway, create_app, read_routes
 from gateway.config.errors import ConfigError
-from gateway.demo import DemoError, run_demo
+from gateway.demo import DemoError, demo_stops, run_demo
 from gateway.edge.lifespan import AppStartError
-from gateway.edge.server import ListenError, ServeOptions, Site, listen, serve
+from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, serve
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
 from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
+from gateway.signals import IgnoredSignals, ignore_signals
 
 T = TypeVar("T")
 
@@ -113,7 +116,7 @@ def demo(
     Says what to try; Ctrl-C ends it all.
     """
     try:
-        code = run_demo(run_gateway, with_consul=consul)
+        code = run_demo(partial(run_gateway, stops=demo_stops()), with_consul=consul)
     except DemoError as error:
         typer.echo(f"gateway demo: {error}", err=True)
         code = EXIT_FAILED
@@ -126,14 +129,15 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def run_gateway(settings: Settings) -> int:
-    """Run a gateway with these settings until it is told to stop; return the exit code."""
+def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) -> int:
+    """Run a gateway with these settings until one of `stops` comes; return the exit code."""
+    ignored_signals = ignore_signals()
     log = configure_logging(settings.log_level, settings.log_format, sys.stderr)
     if ignored := unknown_variables(os.environ):
         structlog.get_logger().warning("variables_ignored", variables=ignored)
     gateway = _or_exit(lambda: create_app(settings))
     try:
-        return _run(_serve(gateway))
+        return _run(_serve(gateway, ignored_signals, stops))
     except (ListenError, AppStartError) as error:
         log.flush()  # what was logged before stands before it: the last line says why it ended
         typer.echo(f"gateway: {error}", err=True)
@@ -142,7 +146,9 @@ def run_gateway(settings: Settings) -> int:
         log.flush()
 
 
-async def _serve(gateway: Gateway) -> int:
+async def _serve(
+    gateway: Gateway, ignored_signals: IgnoredSignals, stops: Sequence[signal.Signals]
+) -> int:
     settings = gateway.settings
     sites = open_sites(gateway)
     admin, beside = settings.admin, None
@@ -154,11 +160,23 @@ async def _serve(gateway: Gateway) -> int:
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,
         drain_timeout_s=settings.drain_timeout_s,
+        stops=tuple(stops),
     )
-    async with gateway.running():
-        opening = _open(gateway)
-        await serve(sites, admin=beside, until=opening, on_drain=gateway.drain, options=options)
+    loop = asyncio.get_running_loop()
+    with ignored_signals.told_in(loop, _signal_ignored):
+        async with gateway.running():
+            await serve(
+                sites,
+                admin=beside,
+                until=_open(gateway),
+                on_drain=gateway.drain,
+                options=options,
+            )
     return 0
+
+
+def _signal_ignored(name: str, meaning: str) -> None:
+    structlog.get_logger().warning("signal_ignored", signal=name, meaning=meaning)
 
 
 async def _open(gateway: Gateway) -> None:

@@ -204,7 +204,9 @@ def test_when_an_instance_is_killed_nobody_notices_but_the_logs(start: Start) ->
     assert all(line["failed_attempts"][0]["failure"] == "connect_failed" for line in failed_over)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name
+)
 def test_a_signal_ends_it_in_order_and_leaves_nothing_behind(
     start: Start, number: signal.Signals
 ) -> None:
@@ -216,6 +218,15 @@ def test_a_signal_ends_it_in_order_and_leaves_nothing_behind(
         assert code == 0
         assert not demo.has_left_something()
         assert not demo.folder.exists()
+
+
+def test_other_signals_do_not_end_it(start: Start) -> None:
+    with start() as demo:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            demo.process.send_signal(number)
+
+        assert demo.get("/api/users/42").status_code == 200
+        assert demo.stop(signal.SIGINT)[0] == 0
 
 
 def test_an_open_stream_does_not_keep_it_from_ending(start: Start) -> None:

@@ -10,6 +10,6 @@ The one rule: whatever ends the demo, even a kill -9, ends its children too.
 """
 
 from gateway.demo.children import DemoError
-from gateway.demo.run import run_demo
+from gateway.demo.run import demo_stops, run_demo
 
-__all__ = ["DemoError", "run_demo"]
+__all__ = ["DemoError", "demo_stops", "run_demo"]

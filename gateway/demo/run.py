@@ -57,6 +57,14 @@ def run_demo(run_gateway: RunGateway, *, with_consul: bool) -> int:
             _ignore_signals()
 
 
+def demo_stops() -> tuple[signal.Signals, ...]:
+    """Return the signals that end the demo: a closed terminal too, except under `nohup`."""
+    stops = (signal.SIGTERM, signal.SIGINT)
+    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return stops
+    return (*stops, signal.SIGHUP)
+
+
 def _registered(consul: httpx.Client, samples: Sequence[Sample]) -> dict[str, object]:
     """Register the instances; return the settings that go with it."""
     for sample in samples:
@@ -145,9 +153,10 @@ def _tries(settings: Settings, samples: Sequence[Sample]) -> list[str]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, for as long as the gateway does not catch it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, _leave)
+    """Let all of them unwind the stack as Ctrl-C does, while the gateway does not handle them."""
+    before = {number: signal.getsignal(number) for number in demo_stops()}
+    for number in before.keys() - {signal.SIGINT}:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
@@ -161,5 +170,5 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 def _ignore_signals() -> None:
     """Let nothing cut the cleaning up short; it is bounded in time."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in demo_stops():
         signal.signal(number, signal.SIG_IGN)

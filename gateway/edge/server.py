@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT_S = 2.0
 _LAST_WORDS_S = 1.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
 HttpProtocol = Callable[..., asyncio.Protocol] | Literal["httptools"]
@@ -41,7 +41,7 @@ HttpProtocol = Callable[..., asyncio.Protocol] | Literal["httptools"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What the servers need to know. All times are seconds.
+    """What the servers need to know. All times are seconds; `stops` are the signals that end it.
 
     `head_timeout_s` is how long a proxy may take to say whom it speaks for, `handshake_timeout_s`
     how long a client to agree on a TLS session.
@@ -52,6 +52,7 @@ class ServeOptions:
     handshake_timeout_s: float = 10.0
     drain_delay_s: float
     drain_timeout_s: float
+    stops: tuple[signal.Signals, ...] = STOPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,14 +199,15 @@ async def serve(
     on_drain: Callable[[], None],
     options: ServeOptions,
 ) -> None:
-    """Serve until a signal says stop, then drain all of `sites` together. Takes the sockets over.
+    """Serve until one of the signals `options.stops` comes, then drain all of `sites` together.
 
+    Takes the sockets over.
     Clients of `sites` are accepted when `until` is over; before that they wait in the backlog: a
     moment later is better than an error. `admin` is there at once. `on_drain` is called as soon as
     the first signal comes: from then on we are not ready.
     """
     fronts = [SiteServer(site, options) for site in sites]
-    stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
         opening = tasks.create_task(until, name="serve:opening")
         serving = [
@@ -216,10 +218,10 @@ async def serve(
         if admin is not None:
             beside = SiteServer(admin, options)
             tasks.create_task(beside.run_until_left(), name="serve:admin")
-        with _signals_into(stops), without_odd_names():
-            first = await stops.get()
+        with _signals_into(received, options.stops), without_odd_names():
+            first = await received.get()
             on_drain()
-            hurry = tasks.create_task(_hurry(stops, fronts), name="serve:hurry")
+            hurry = tasks.create_task(_hurry(received, fronts), name="serve:hurry")
             if first is signal.SIGTERM and options.drain_delay_s:
                 _log.info("drain_waiting", delay_s=options.drain_delay_s)
                 await asyncio.wait((hurry,), timeout=options.drain_delay_s)
@@ -238,8 +240,8 @@ async def _serve_after(opening: asyncio.Task[None], front: SiteServer) -> None:
     await front.run_until_left()
 
 
-async def _hurry(stops: asyncio.Queue[signal.Signals], fronts: Sequence[SiteServer]) -> None:
-    await stops.get()
+async def _hurry(received: asyncio.Queue[signal.Signals], fronts: Sequence[SiteServer]) -> None:
+    await received.get()
     _log.warning("drain_cut_short")
     for front in fronts:
         front.leave(at_once=True)
@@ -270,13 +272,15 @@ def _drop_told_already(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _signals_into(stops: asyncio.Queue[signal.Signals]) -> Iterator[None]:
+def _signals_into(
+    received: asyncio.Queue[signal.Signals], numbers: Iterable[signal.Signals]
+) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def caught(number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stops.put_nowait, signal.Signals(number))
+        loop.call_soon_threadsafe(received.put_nowait, signal.Signals(number))
 
-    before = {number: signal.signal(number, caught) for number in _SIGNALS}
+    before = {number: signal.signal(number, caught) for number in numbers}
     try:
         yield
     finally:
