@@ -220,7 +220,7 @@ class Gateway:
     def redirect_face(self, port: int) -> RedirectFace:
         """Make the face of a plain listener that sends all clients on to TLS, at this port."""
         face = RedirectFace(self.engine, self._peers, self.fast_face.options, port=port)
-        face.connection_counts = self.fast_face.connection_counts  # the limits hold for all of them
+        face.places = self.fast_face.places  # the limits hold for all of them
         return face
 
     def _use(self, config: RoutingConfig) -> None:

@@ -157,6 +157,7 @@ async def _serve(
         beside = Site(name="admin", app=gateway.admin, listener=listener)
     options = ServeOptions(
         head_timeout_s=settings.client_head_timeout_s,
+        handshake_timeout_s=settings.client_head_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,
         drain_timeout_s=settings.drain_timeout_s,

@@ -232,7 +232,9 @@ class Settings(BaseSettings):
         default=75.0, description="How long a client's connection may stay without a request."
     )
     client_head_timeout_s: SomeDuration = Field(
-        default=10.0, description="From the first byte of a request to the end of its headers."
+        default=10.0,
+        description="From the first byte of a request to the end of its headers; also from the "
+        "start of a connection to its first byte, for a PROXY header, and for a TLS handshake.",
     )
     client_body_timeout_s: SomeDuration = Field(
         default=60.0, description="Between two pieces of a request body."
@@ -246,7 +248,8 @@ class Settings(BaseSettings):
     max_header_fields: Count = Field(default=100, description="More header fields get 431.")
     max_connections: Count = Field(
         default=10_000,
-        description="Clients' connections at once; keep the limit of open files above twice that.",
+        description="Clients' connections at once, from the moment that they are accepted; keep "
+        "the limit of open files above twice that.",
     )
     max_connections_per_address: CountOrNone = Field(
         default=0,

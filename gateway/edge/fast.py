@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from gateway.core.message import Peer, Request
-from gateway.edge.face import ConnectionCounts, FaceOptions, ServerState
+from gateway.edge.face import FaceOptions, ServerState
 from gateway.edge.peers import Peers
+from gateway.edge.places import Places
 from gateway.edge.protocol import ClientConnection
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
@@ -26,7 +27,10 @@ class FastFace:
         self.peers = peers
         self.options = options
         self.max_requests = options.max_requests_per_connection
-        self.connection_counts = ConnectionCounts()
+        self.places = Places(
+            max_connections=options.max_connections,
+            max_per_address=options.max_connections_per_address,
+        )
 
     def __call__(
         self, config: object, server_state: ServerState, app_state: object, _loop: object = None
@@ -35,16 +39,13 @@ class FastFace:
         del config, app_state, _loop
         return ClientConnection(self, server_state)
 
-    def enter(self, peer: Peer) -> str | None:
-        """Count a connection; say which limit it is over, None if it is over none."""
-        options, counts = self.options, self.connection_counts
-        count = counts.enter(peer)
-        if counts.total > options.max_connections:
-            return f"there are {options.max_connections} connections already"
-        if 0 < options.max_connections_per_address < count:
-            return f"there are {options.max_connections_per_address} from this address already"
-        return None
-
     def exchange(self, request: Request, client: ClientSide) -> Exchange:
         """Make the Exchange of a request."""
         return Exchange(self.engine, request, client)
+
+    def unread(self, peer: Peer, client: ClientSide) -> Exchange:
+        """Make the Exchange of a request that cannot be read: it is refused, whatever it is."""
+        request = Request(b"-", b"", query=b"", lines=b"", host=b"")
+        request.peer = peer
+        request.request_id = self.engine.next_request_id()
+        return self.engine.exchange(request, client)

@@ -39,19 +39,22 @@ class Peers:
         port = _socket_name(transport, "sockname")[1]
         scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
         certificate = told_of(transport.get_extra_info("peercert"))
-        if told is None:
-            peer = self.peer(address, scheme, port)
-        elif told.address and self._proxies.trusts(address):
-            peer = self.peer(told.address, scheme, told.port or port)
-        else:
-            # It speaks through a proxy that does not say who it is; it cannot be believed.
-            peer = Peer(
-                address.encode("latin-1"),
-                scheme.encode("latin-1"),
-                is_trusted=False,
-                listener=self._listener(port),
-            )
+        peer = self.at(address, scheme, port, told)
         return _with_certificate(peer, certificate) if certificate else peer
+
+    def at(self, address: str, scheme: str, port: int, told: Told | None = None) -> Peer:
+        """Make the Peer of a socket's address; `port` is the one of ours that it came to."""
+        if told is None:
+            return self.peer(address, scheme, port)
+        if told.address and self._proxies.trusts(address):
+            return self.peer(told.address, scheme, told.port or port)
+        # It speaks through a proxy that does not say who it is; it cannot be believed.
+        return Peer(
+            address.encode("latin-1"),
+            scheme.encode("latin-1"),
+            is_trusted=False,
+            listener=self._listener(port),
+        )
 
     def _make(self, address: str, scheme: str, port: int = 0) -> Peer:
         written, is_trusted = self._proxies.read(address) or (address.encode("latin-1"), False)

@@ -28,6 +28,8 @@ from gateway.edge import hops
 from gateway.edge.accept import Refusal
 from gateway.edge.closing import end, reset
 from gateway.edge.face import ServerState
+from gateway.edge.leaving import Leaving
+from gateway.edge.places import Place
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.reader import RequestReader
 from gateway.edge.wire import (
@@ -51,14 +53,22 @@ _LINGER_S = 2.0
 _TUNNEL, _CHUNKED, _CLOSED = Framing.TUNNEL, Framing.CHUNKED, Framing.CLOSE
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Leaving):
     """One client's connection: Receiver of its reader, ClientSide of its Exchange.
 
-    `told` is what the PROXY protocol said in front of it, None on a listener without.
+    `told` is what the PROXY protocol said in front of it, None on a listener without. `place` is
+    the one that it took when it was accepted, None where that was done by somebody else's listener.
     """
 
-    def __init__(self, face: FastFace, server_state: ServerState, told: Told | None = None) -> None:
+    def __init__(
+        self,
+        face: FastFace,
+        server_state: ServerState,
+        told: Told | None = None,
+        place: Place | None = None,
+    ) -> None:
         self.deadline_s = inf
+        self._place = place
         self._engine = face.engine
         self._outbox = face.engine.outbox
         self._face = face
@@ -89,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
     # --- The transport tells ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport, unless there are too many already."""
+        """Take the transport; refuse everything where there are too many connections already."""
         self._transport = cast("asyncio.Transport", transport)
         face = self._face
         peer = face.peers.of(transport, self._told)
@@ -98,9 +108,10 @@ class ClientConnection(asyncio.Protocol):
         )
         self._server_state.connections.add(self)
         self._engine.deadlines.watched.add(self)
-        self.deadline_s = self._clock() + self._keepalive_timeout_s
-        if (too_many := face.enter(peer)) is not None:
-            self._refuse(Failure.OVER_CAPACITY, too_many)
+        self.deadline_s = self._clock() + face.options.head_timeout_s
+        self._place = place = self._place or face.places.enter(peer)
+        if place.refusal is not None:
+            self._refuse(Failure.OVER_CAPACITY, place.refusal)
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
@@ -141,7 +152,8 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._server_state.connections.discard(self)
         self._engine.deadlines.watched.discard(self)
-        self._face.connection_counts.leave(self._reader.peer)
+        assert self._place is not None, "it was made before it was lost"
+        self._place.leave()
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -161,24 +173,6 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.client_resumed(self._clock())
         else:
             self._read_on()
-
-    def shutdown(self) -> None:
-        """Take no more requests; uvicorn calls this when it drains."""
-        self._stays = False
-        if self._exchange is None and not self._is_lingering:
-            self._linger()
-
-    def cut(self) -> None:
-        """End what is in hand: the time to finish it is over."""
-        if self._framing is _TUNNEL and self._exchange is not None:
-            self._exchange.tunnel.close(self._exchange, self._clock())
-        elif self._exchange is not None:
-            self._refuse(Failure.DRAINING, "the gateway stops, and the time to finish is over")
-            self.flush()
-
-    def drop(self) -> None:
-        """Go at once, whatever has not left yet."""
-        self._transport.abort()
 
     def expire(self, now_s: float) -> None:
         """Hear that the client waited too long with its request, or with leaving."""
@@ -363,11 +357,8 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_failed(failure, detail, self._clock())
             return
-        request = Request(b"-", b"", query=b"", lines=b"", host=b"")
-        request.peer = self._reader.peer
-        request.request_id = self._engine.next_request_id()
         self._is_read = False
-        self._exchange = exchange = self._engine.exchange(request, self)
+        self._exchange = exchange = self._face.unread(self._reader.peer, self)
         exchange.reject(failure, detail, self._clock())
 
     def _linger(self) -> None:

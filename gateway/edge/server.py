@@ -21,10 +21,11 @@ from typing import Any, Literal, cast
 import structlog
 import uvicorn
 
+from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries
 from gateway.edge.asgi import AnswerBrokenOffError
 from gateway.edge.fast import FastFace
+from gateway.edge.places import Place
 from gateway.edge.protocol import ClientConnection
-from gateway.edge.proxied import ProxiedListener, Security
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.tls import without_odd_names
 
@@ -117,43 +118,42 @@ class SiteServer(uvicorn.Server):
         """Begin to accept, and tell where: port 0 is any free one."""
         del sockets
         await super().startup(sockets=[])  # it can neither bound a handshake nor read what is first
-        self.servers.append(await self._open())
+        self.servers.append(cast("Any", self._open()))
         host, port = self._site.listener.getsockname()[:2]
         _log.info("listening", site=self._site.name, host=host, port=port)
 
-    async def _open(self) -> Any:
+    def _open(self) -> Acceptor:
         """Make the connections of the listener ours; gives what uvicorn closes in the end."""
-        tls, listener, face = self._site.tls, self._site.listener, self._site.http
-        security = Security(
-            context=tls,
-            handshake_timeout_s=None if tls is None else self._options.handshake_timeout_s,
-            shutdown_timeout_s=None if tls is None else _SHUTDOWN_TIMEOUT_S,
-        )
-        if self._site.is_proxied:
-            assert isinstance(face, FastFace)
-            return self._open_proxied(face, security)
-        return await asyncio.get_running_loop().create_server(
+        site, options = self._site, self._options
+        is_plain = site.tls is None
+        return Acceptor(
+            site.listener,
             self._connection,
-            sock=listener,
-            backlog=_BACKLOG,
-            ssl=security.context,
-            ssl_handshake_timeout=security.handshake_timeout_s,
-            ssl_shutdown_timeout=security.shutdown_timeout_s,
-        )
-
-    def _open_proxied(self, face: FastFace, security: Security) -> ProxiedListener:
-        def make(told: Told) -> ClientConnection:
-            return ClientConnection(face, self.server_state, told)
-
-        return ProxiedListener(
-            self._site.listener,
-            make,
             spawn=self._tasks.create_task,
-            security=security,
-            head_timeout_s=self._options.head_timeout_s,
+            first=Preliminaries(
+                header_timeout_s=options.head_timeout_s if site.is_proxied else None,
+                tls=site.tls,
+                handshake_timeout_s=None if is_plain else options.handshake_timeout_s,
+                shutdown_timeout_s=None if is_plain else _SHUTDOWN_TIMEOUT_S,
+            ),
+            entrance=self._entrance(),
         )
 
-    def _connection(self) -> asyncio.Protocol:
+    def _entrance(self) -> Entrance | None:
+        face, port = self._site.http, int(self._site.listener.getsockname()[1])
+        if not isinstance(face, FastFace):
+            return None
+        scheme = "http" if self._site.tls is None else "https"
+        peers = face.peers
+        return Entrance(
+            places=face.places,
+            peer_of=lambda address, told: peers.at(address, scheme, port, told),
+        )
+
+    def _connection(self, told: Told | None, place: Place | None) -> asyncio.Protocol:
+        face = self._site.http
+        if isinstance(face, FastFace):
+            return ClientConnection(face, self.server_state, told, place)
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
         return make(
             config=self.config,

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from gateway.core.message import Peer
-from gateway.edge.face import ConnectionCounts
 from gateway.edge.peers import Peers
 from gateway.edge.proxy_protocol import Told
 
@@ -129,28 +128,3 @@ def test_forwarded_is_told_where_it_is_asked_for() -> None:
 
     assert b"for=10.1.2.3;proto=http" == peers.of(transport_of(("10.1.2.3", 1))).forwarded
     assert b"" == Peers(()).of(transport_of(("10.1.2.3", 1))).forwarded
-
-
-# --- How many there are --------------------------------------------------------------------------
-
-
-def test_connections_are_counted_by_address() -> None:
-    counts = ConnectionCounts()
-    one, other = (Peer(name, b"http", is_trusted=False) for name in (b"192.0.2.1", b"192.0.2.2"))
-
-    assert [1, 2, 1] == [counts.enter(one), counts.enter(one), counts.enter(other)]
-    counts.leave(one)
-    counts.leave(other)
-    assert "<ConnectionCounts {b'192.0.2.1': 1}>" == repr(counts)
-    assert 2 == counts.enter(one)
-
-
-@pytest.mark.parametrize(
-    "peer", [Peer(b"10.0.0.1", b"http", is_trusted=True), Peer(b"", b"http", is_trusted=False)]
-)
-def test_those_behind_a_trusted_proxy_or_without_an_address_are_not_counted(peer: Peer) -> None:
-    counts = ConnectionCounts()
-
-    assert [0, 0] == [counts.enter(peer), counts.enter(peer)]
-    counts.leave(peer)
-    assert "<ConnectionCounts {}>" == repr(counts)

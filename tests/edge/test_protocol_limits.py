@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from gateway.core.failure import Failure
 from gateway.edge.face import FaceOptions
 from tests.fakes.engine import Stage
@@ -22,8 +24,9 @@ def reasons(visit: Visit) -> list[bytes]:
 # --- How long ------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_sends_nothing_is_let_go_without_an_answer(visit: Visit) -> None:
-    visit.pass_time(KEEPALIVE_TIMEOUT_S - 0.1)
+async def test_a_new_client_that_sends_nothing_has_the_time_of_a_head(visit: Visit) -> None:
+    """It has shown nothing that would be worth as much room as a client that comes back."""
+    visit.pass_time(HEAD_TIMEOUT_S - 0.1)
     assert "" == visit.transport.ending
 
     visit.pass_time(0.2)
@@ -31,7 +34,7 @@ async def test_a_client_that_sends_nothing_is_let_go_without_an_answer(visit: Vi
 
 
 async def test_a_head_that_drips_has_its_time_from_its_first_byte(visit: Visit) -> None:
-    visit.pass_time(KEEPALIVE_TIMEOUT_S - 1)
+    visit.pass_time(HEAD_TIMEOUT_S - 1)
     for byte in b"GET / HTTP":
         visit.send(bytes([byte]))
         visit.pass_time(HEAD_TIMEOUT_S / 10 - 0.01)
@@ -60,7 +63,7 @@ async def test_the_time_of_the_next_head_is_its_own(visit: Visit) -> None:
 
 
 async def test_a_connection_is_idle_from_the_end_of_its_last_answer(visit: Visit) -> None:
-    visit.pass_time(KEEPALIVE_TIMEOUT_S - 1)
+    visit.pass_time(HEAD_TIMEOUT_S - 1)
     visit.send(GET)
     visit.pass_time(10)
     visit.answers_with()
@@ -260,9 +263,48 @@ async def test_what_is_in_the_middle_of_its_answer_when_the_time_is_over_is_rese
     assert ("aborted", 1) == (visit.transport.ending, len(visit.transport.sock.options))
 
 
-async def test_what_has_nothing_in_hand_when_the_time_is_over_is_left_to_go(visit: Visit) -> None:
+async def test_what_has_nothing_in_hand_when_the_time_is_over_is_closed(visit: Visit) -> None:
     visit.connection.cut()
-    assert "" == visit.transport.ending
+    assert ("closed", b"") == (visit.transport.ending, bytes(visit.transport.written))
 
+
+async def test_a_head_that_is_not_whole_when_the_time_is_over_is_refused(visit: Visit) -> None:
+    visit.send(GET[:10])
+    visit.connection.cut()
+
+    assert [b"draining"] == reasons(visit)
     visit.connection.drop()
     assert "aborted" == visit.transport.ending
+
+
+async def test_the_answer_in_hand_says_close_when_the_gateway_begins_to_stop(visit: Visit) -> None:
+    visit.send(GET)
+    visit.connection.finish()
+    visit.answers_with()
+
+    (answer,) = visit.answers(b"GET")
+    assert [b"close"] == answer.values(b"connection")
+
+
+async def test_an_idle_connection_stays_when_the_gateway_begins_to_stop(visit: Visit) -> None:
+    visit.connection.finish()
+    visit.send(GET)
+    visit.answers_with()
+
+    assert [200] == [one.status for one in visit.answers(b"GET")]
+
+
+async def test_a_connection_knows_since_when_it_is_idle(visit: Visit) -> None:
+    begun_s = visit.stage.clock()
+    assert begun_s == visit.connection.idle_since_s
+    visit.pass_time(3)
+    visit.send(GET[:5])
+    assert inf == visit.connection.idle_since_s
+    visit.send(GET[5:])
+    assert inf == visit.connection.idle_since_s
+
+    visit.answers_with()
+
+    assert begun_s + 3 == visit.connection.idle_since_s
+    visit.connection.shutdown()
+    assert inf == visit.connection.idle_since_s

@@ -73,7 +73,11 @@ class RunningGateway:
         sites = (*fronts, admin)
         ports = [int(one.listener.getsockname()[1]) for one in sites]
         self.port, self.tls_port, self.admin_port = ports[0], ports[-2], ports[-1]
-        self._servers = [SiteServer(site, _OPTIONS) for site in sites]
+        head_timeout_s = self.gateway.settings.client_head_timeout_s
+        options = replace(
+            _OPTIONS, head_timeout_s=head_timeout_s, handshake_timeout_s=head_timeout_s
+        )
+        self._servers = [SiteServer(site, options) for site in sites]
         self._stack = AsyncExitStack()
         self._tasks_before: set[asyncio.Task[Any]] = set()
 

@@ -1,0 +1,228 @@
+"""Accepts the connections of one listening socket, and makes the protocol of each.
+
+           accept                 PROXY header          TLS handshake
+    backlog ─────▶ place taken ───────────────▶ ········ ────────────▶ protocol (it owns the place)
+                     │ over a limit                │ not in time, not valid
+                     ▼                             ▼
+                  503 where that is cheap        closed, place left
+                  (plain), else closed
+
+It does so itself, instead of `loop.create_server`, because only then a connection can be counted
+and refused before the handshake, what waits in the backlog can be taken before the socket is
+closed, and a lack of file descriptors is not the end of the listener (uvloop closes it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from gateway.core.message import Peer
+from gateway.edge.places import Place, Places
+from gateway.edge.proxied import read_header
+from gateway.edge.proxy_protocol import ProxyProtocolError, Told
+
+_log = structlog.get_logger()
+
+# Connections that are accepted in one turn of the loop; others have to get their turn.
+_MOST_AT_ONCE = 64
+# The longest backlog that is emptied before the socket is closed.
+_MOST_AT_CLOSE = 16 * 1024
+_PAUSE_S = 0.5
+
+MakeProtocol = Callable[[Told | None, Place | None], asyncio.Protocol]
+Spawn = Callable[[Coroutine[None, None, bool]], asyncio.Task[bool]]
+PeerOf = Callable[[str, Told | None], Peer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preliminaries:
+    """What comes before HTTP on a connection. All times are seconds.
+
+    `header_timeout_s` is how long the PROXY header may take, None where there is none; the others
+    are None without TLS (`tls`). `shutdown_timeout_s` is how long a client may take to confirm the
+    end of the session.
+    """
+
+    header_timeout_s: float | None = None
+    tls: ssl.SSLContext | None = None
+    handshake_timeout_s: float | None = None
+    shutdown_timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """Where connections take their places; `peer_of` tells for whom one is counted.
+
+    It gets the address of the socket, and what the PROXY protocol says once that is known.
+    """
+
+    places: Places
+    peer_of: PeerOf
+
+
+class Acceptor:
+    """Stands where uvicorn expects a Server of asyncio.
+
+    `spawn` runs what happens before a connection has its protocol. `entrance` is None where
+    connections are not limited. The listening socket belongs to the caller.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make: MakeProtocol,
+        *,
+        spawn: Spawn,
+        first: Preliminaries,
+        entrance: Entrance | None,
+    ) -> None:
+        self._listener = listener
+        self._make = make
+        self._spawn = spawn
+        self._first = first
+        self._entrance = entrance
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[bool]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._is_failing = False
+        self._is_closed = False
+        self._resume()
+
+    def __repr__(self) -> str:
+        return f"<Acceptor {len(self._beginning)} beginning>"
+
+    @property
+    def beginning_count(self) -> int:
+        """How many accepted connections have no protocol yet."""
+        return len(self._beginning)
+
+    def close(self) -> None:
+        """Accept what waits in the backlog, then no more. Further calls do nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        # A connection that the kernel has accepted is reset when the listening socket is closed.
+        self._accept_up_to(_MOST_AT_CLOSE)
+
+    def drop_beginning(self) -> None:
+        """Close the connections that have no protocol yet."""
+        for task in self._beginning:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until each accepted connection has its protocol or is closed."""
+        if self._beginning:
+            await asyncio.wait(self._beginning)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._listener.settimeout(0)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        if not self._accept_up_to(_MOST_AT_ONCE):
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(_PAUSE_S, self._resume)
+
+    def _accept_up_to(self, count: int) -> bool:
+        """Accept what is there; return False where the system refuses to give any more."""
+        for _ in range(count):
+            try:
+                sock, name = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return True
+            except ConnectionError:
+                continue  # its client left already
+            except OSError as error:
+                self._tell_failure(error)
+                return False
+            if self._is_failing:
+                self._is_failing = False
+                _log.info("accept_recovered")
+            self._welcome(sock, name[0] if isinstance(name, tuple) else "")
+        return True
+
+    def _tell_failure(self, error: OSError) -> None:
+        """Log the first failure of a row: most likely there are no file descriptors left."""
+        if not self._is_failing:
+            self._is_failing = True
+            _log.warning("accept_failed", reason=str(error), retried_every_s=_PAUSE_S)
+
+    def _welcome(self, sock: socket.socket, address: str) -> None:
+        place = None
+        if self._entrance is not None:
+            place = self._entrance.places.enter(self._entrance.peer_of(address, None))
+            if not self._may_go_on(place, is_early=True):
+                _close(sock, place)
+                return
+        sock.settimeout(0)
+        task = self._spawn(self._begin(sock, address, place))
+        self._beginning.add(task)
+        task.add_done_callback(partial(self._begun, sock, place))
+
+    def _may_go_on(self, place: Place, *, is_early: bool = False) -> bool:
+        """Tell whether a connection is within the limits, or cheap enough to be refused in words.
+
+        `is_early` is before the PROXY header was read.
+        """
+        if place.refusal is None:
+            return True
+        assert self._entrance is not None
+        places = self._entrance.places
+        places.log_refusal(place.refusal, self._loop.time())
+        has_more_to_do = is_early and self._first.header_timeout_s is not None
+        is_cheap = self._first.tls is None and not has_more_to_do
+        return is_cheap and not places.is_crowded
+
+    async def _begin(self, sock: socket.socket, address: str, place: Place | None) -> bool:
+        """Make a connection of a socket; False where the client does not keep to the rules."""
+        first = self._first
+        try:
+            told = await self._header_of(sock, address, place)
+            await self._loop.connect_accepted_socket(
+                partial(self._make, told, place),
+                sock,
+                ssl=first.tls,
+                ssl_handshake_timeout=first.handshake_timeout_s,
+                ssl_shutdown_timeout=first.shutdown_timeout_s,
+            )
+        except (OSError, ProxyProtocolError) as error:
+            _log.debug("connection_refused", reason=str(error) or type(error).__name__)
+            return False
+        return True
+
+    def _begun(self, sock: socket.socket, place: Place | None, task: asyncio.Task[bool]) -> None:
+        """Close what did not become a connection, also when its task never came to its start."""
+        self._beginning.discard(task)
+        if task.cancelled() or task.exception() is not None or not task.result():
+            _close(sock, place)
+
+    async def _header_of(
+        self, sock: socket.socket, address: str, place: Place | None
+    ) -> Told | None:
+        """Read the PROXY header, if there is one, and count the connection for whom it names."""
+        if self._first.header_timeout_s is None:
+            return None
+        async with asyncio.timeout(self._first.header_timeout_s):
+            told = await read_header(sock)
+        if place is not None and self._entrance is not None:
+            place.name(self._entrance.peer_of(address, told))
+            if not self._may_go_on(place):
+                raise ConnectionRefusedError(place.refusal)
+        return told
+
+
+def _close(sock: socket.socket, place: Place | None) -> None:
+    sock.close()
+    if place is not None:
+        place.leave()

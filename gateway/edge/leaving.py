@@ -1,0 +1,92 @@
+"""What a client's connection does when the gateway stops.
+
+The state is that of the connection; these are the parts of it that only the drain calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from math import inf
+from typing import TYPE_CHECKING
+
+from gateway.core.failure import Failure
+from gateway.edge.wire import Framing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.edge.fast import FastFace
+    from gateway.edge.reader import RequestReader
+    from gateway.proxy.exchange import Exchange
+
+
+class Leaving(asyncio.Protocol):
+    """The part of a ClientConnection that ends it because the gateway stops."""
+
+    deadline_s: float
+    _clock: Callable[[], float]
+    _exchange: Exchange | None
+    _face: FastFace
+    _framing: Framing
+    _is_lingering: bool
+    _keepalive_timeout_s: float
+    _reader: RequestReader
+    _request_count: int
+    _stays: bool
+    _transport: asyncio.Transport
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send what was written."""
+
+    @abstractmethod
+    def _linger(self) -> None:
+        """Close in a way that lets the response arrive."""
+
+    @abstractmethod
+    def _refuse(self, failure: Failure, detail: str) -> None:
+        """Answer with a failure, after which nothing more is read."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether it carries another protocol, such as WebSocket."""
+        return self._framing is Framing.TUNNEL and self._exchange is not None
+
+    @property
+    def idle_since_s(self) -> float:
+        """When its last response ended, or it was accepted (loop time); inf while it is in use.
+
+        It follows from the deadline, so that nothing has to be noted for each request.
+        """
+        if self._exchange is not None or self._is_lingering or self._reader.begun:
+            return inf
+        if self._request_count:
+            return self.deadline_s - self._keepalive_timeout_s
+        return self.deadline_s - self._face.options.head_timeout_s
+
+    def finish(self) -> None:
+        """Say `Connection: close` with the response in hand; an idle connection stays open."""
+        if self._exchange is not None:
+            self._stays = False
+
+    def shutdown(self) -> None:
+        """Take no more requests: close after the response in hand, or now."""
+        self._stays = False
+        if self._exchange is None and not self._is_lingering:
+            self._linger()
+
+    def cut(self) -> None:
+        """End what is in hand: the time to finish it is over."""
+        if self.is_tunnel:
+            assert self._exchange is not None
+            self._exchange.tunnel.close(self._exchange, self._clock())
+        elif self._exchange is not None or (self._reader.begun and not self._is_lingering):
+            self._refuse(Failure.DRAINING, "the gateway stops, and the time to finish is over")
+            self.flush()
+        else:
+            self.shutdown()
+
+    def drop(self) -> None:
+        """Close at once, whatever has not been sent yet."""
+        self._transport.abort()

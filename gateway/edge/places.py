@@ -1,0 +1,137 @@
+"""The limits on clients' connections, counted over all listeners from accept to close.
+
+A connection takes its place before anything is read of it, so a client in a TLS handshake, or one
+that has sent no PROXY header yet, counts like any other.
+
+A connection over a limit may still be told so with a 503, but only a few at once: what refuses must
+stay cheap, and those that are being refused hold file descriptors beside the limit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import structlog
+
+from gateway.core.message import Peer
+
+_log = structlog.get_logger()
+
+# Refused connections that may be open at once, to read their 503.
+MOST_REFUSED = 64
+_LOG_EVERY_S = 60.0
+
+
+class Place:
+    """What one open connection counts for; `refusal` says which limit it is over, or is None.
+
+    `address` is what it is counted under, b"" where it is not counted by address.
+    """
+
+    __slots__ = ("_places", "address", "is_left", "refusal")
+
+    def __init__(self, places: Places, address: bytes, refusal: str | None) -> None:
+        self._places = places
+        self.address = address
+        self.refusal = refusal
+        self.is_left = False
+
+    def name(self, peer: Peer) -> None:
+        """Count the connection for this peer from now on: a proxy has named it."""
+        self._places.rename(self, _address_of(peer))
+
+    def leave(self) -> None:
+        """Give the place back; further calls do nothing."""
+        if not self.is_left:
+            self.is_left = True
+            self._places.left(self)
+
+
+class Places:
+    """All open connections: how many there are, and how many from each address.
+
+    Trusted proxies, behind which many clients stand, and peers without an address are not counted
+    by address. Both limits are numbers of connections; 0 for an address is no limit.
+    """
+
+    def __init__(self, *, max_connections: int, max_per_address: int) -> None:
+        self.max_connections = max_connections
+        self.max_per_address = max_per_address
+        self.count = 0
+        self.refused_count = 0
+        self._by_address: Counter[bytes] = Counter()
+        self._unlogged_count = 0
+        self._logged_at_s: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Places {self.count} taken, {self.refused_count} refused>"
+
+    def enter(self, peer: Peer) -> Place:
+        """Take a place for a new connection, or one of those for refused ones."""
+        address = _address_of(peer)
+        refusal = self._refusal(address)
+        if refusal is not None:
+            self.refused_count += 1
+            return Place(self, b"", refusal)
+        self.count += 1
+        self._add(address)
+        return Place(self, address, None)
+
+    def rename(self, place: Place, address: bytes) -> None:
+        """Count a connection for another address; it is refused when that one has too many."""
+        if place.refusal is not None:
+            return
+        self._remove(place.address)
+        place.refusal = self._refusal_of_address(address)
+        if place.refusal is not None:
+            self.count -= 1
+            self.refused_count += 1
+            address = b""
+        place.address = address
+        self._add(address)
+
+    def left(self, place: Place) -> None:
+        """Count one connection less."""
+        if place.refusal is None:
+            self.count -= 1
+            self._remove(place.address)
+        else:
+            self.refused_count -= 1
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are too many refused connections to tell one more why."""
+        return self.refused_count > MOST_REFUSED
+
+    def log_refusal(self, refusal: str, now_s: float) -> None:
+        """Log that connections are refused, once a minute for as long as that goes on."""
+        self._unlogged_count += 1
+        if self._logged_at_s is None or now_s - self._logged_at_s >= _LOG_EVERY_S:
+            self._logged_at_s = now_s
+            _log.warning("connections_refused", reason=refusal, count=self._unlogged_count)
+            self._unlogged_count = 0
+
+    def _refusal(self, address: bytes) -> str | None:
+        if self.count >= self.max_connections:
+            return f"there are {self.max_connections} connections already"
+        return self._refusal_of_address(address)
+
+    def _refusal_of_address(self, address: bytes) -> str | None:
+        if address and 0 < self.max_per_address <= self._by_address[address]:
+            return f"there are {self.max_per_address} from this address already"
+        return None
+
+    def _add(self, address: bytes) -> None:
+        if address:
+            self._by_address[address] += 1
+
+    def _remove(self, address: bytes) -> None:
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+def _address_of(peer: Peer) -> bytes:
+    """Return the address that a connection of this peer is counted for, b"" for none."""
+    return b"" if peer.is_trusted else peer.address
