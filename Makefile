@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 SERVERS := .cache/servers
 OTHER ?= /usr/bin/python3
 OTHER_VENV := .cache/other$(subst /,-,$(OTHER))
+# Many tests wait for sockets and programs: more of them than cores keep the cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))' 2>/dev/null || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-deep quick other bench sim fmt docs clean
+.PHONY: help run test soak check check-deep quick other bench sim fmt docs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,8 +17,11 @@ help:  ## List the commands
 run: $(VENV)/.run  ## Start the demo: sample services, the gateway in front, and what to try
 	@$(BIN)/gateway demo
 
-test: $(VENV)/.dev $(SERVERS)/consul $(SERVERS)/helm  ## Run all tests, against a real Consul too
-	$(BIN)/pytest
+test: $(VENV)/.dev $(SERVERS)/consul $(SERVERS)/helm  ## Run the tests, in parallel, against a real Consul too
+	$(BIN)/python scripts/run_tests.py -q -m "not soak" -n $(WORKERS) --dist worksteal
+
+soak: $(VENV)/.dev $(SERVERS)/consul  ## Run the long stories: killed and frozen programs, crowds, what takes how long
+	$(BIN)/python scripts/run_tests.py -q -m soak -n 1
 
 check: $(VENV)/.dev  ## Format, lint, types, import rules, and the quick tests
 	$(BIN)/ruff format --check .
@@ -30,7 +35,7 @@ check-deep: $(VENV)/.dev  ## Fuzz what reads bytes from outside, for a minute
 	$(BIN)/python -m fuzz 60
 
 quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
-	$(BIN)/pytest -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul"
+	$(BIN)/python scripts/run_tests.py -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul and not soak"
 
 other: $(OTHER_VENV)/.dev  ## Run the tests of the core and the edge on another Python: OTHER=/usr/bin/python3
 	@$(OTHER_VENV)/bin/python --version

@@ -10,12 +10,20 @@ from __future__ import annotations
 import gc
 import os
 
+import pytest
 from hypothesis import settings
+
+from tests import hanging
 
 settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
 settings.register_profile("nightly", max_examples=5000, deadline=None)
 settings.load_profile("ci" if "CI" in os.environ else "quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End what hangs."""
+    hanging.pytest_configure(config)
 
 
 def pytest_collection_finish() -> None:
