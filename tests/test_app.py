@@ -46,16 +46,14 @@ class UvicornRun:
     async def port(self) -> int:
         """Wait until it listens, and tell where."""
         running = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
-        await wait_until(
-            lambda: running.search(self.said) or self.child.poll() is not None, within_s=15
-        )
+        await wait_until(lambda: running.search(self.said) or self.child.poll() is not None)
         found = running.search(self.said)
         assert found is not None, self.said
         return int(found[1])
 
     async def ended(self) -> int:
         """Wait until it has ended by itself; return its exit code."""
-        await wait_until(lambda: self.child.poll() is not None, within_s=10)
+        await wait_until(lambda: self.child.poll() is not None)
         return self.child.returncode
 
 

@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.cli import _cli
 from tests.fakes.gateway import routes_to
 from tests.fakes.gateway_run import clean_environment
+from tests.fakes.waiting import PATIENCE_S
 
 MISTAKEN = """\
 version: 1
@@ -53,7 +54,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=clean_environment(**environment),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -13,7 +13,7 @@ from gateway.core.watch import Trouble
 from gateway.discovery.consul import Consul, ConsulOptions, is_service_name
 from gateway.discovery.source import SourceError
 from tests.fakes.consul import CUT, SILENCE, FakeConsul, Misbehaviour
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ async def test_a_silent_blocking_query_is_cut_when_its_answer_is_overdue(
 ) -> None:
     fake.every_answer = SILENCE
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         error = await trouble_of(options(fake), index=11)
 
     assert error.trouble is Trouble.TIMEOUT
@@ -177,7 +177,7 @@ async def test_an_answer_that_drips_is_cut_too(fake: FakeConsul) -> None:
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         slow = replace(options(fake), address=f"127.0.0.1:{port}", connect_timeout_s=0.2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             error = await trouble_of(slow)
 
     assert error.trouble is Trouble.TIMEOUT

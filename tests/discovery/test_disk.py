@@ -266,7 +266,7 @@ async def test_the_last_state_is_written_when_it_ends(disk: Disk) -> None:
     assert len(disk.store().load()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_thousand_services_are_loaded_quickly(disk: Disk) -> None:
     instances = tuple(replace(RICH, key=f"{number:02}") for number in range(20))
     catalog = disk.catalog(
@@ -279,4 +279,4 @@ def test_a_thousand_services_are_loaded_quickly(disk: Disk) -> None:
     took_s = time.perf_counter() - started_s
 
     assert len(restarted.entries()) == 1000
-    assert took_s < 3.0
+    assert took_s < 10.0  # a quarter of a second on a quiet machine

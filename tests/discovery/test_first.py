@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from structlog.testing import capture_logs
 
 from gateway.core.model import Snapshot
 from gateway.discovery.first import FirstSnapshots
+from tests.fakes.waiting import PATIENCE_S
 
 
 def heard(service: str) -> Snapshot:
@@ -18,7 +18,7 @@ def heard(service: str) -> Snapshot:
 
 async def test_it_waits_until_the_last_of_them_was_heard_of() -> None:
     first = FirstSnapshots(["web", "users"])
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(first.wait(within_s=60))
         for _ in range(2):
             first.follow(heard("web"))
@@ -31,7 +31,7 @@ async def test_it_waits_until_the_last_of_them_was_heard_of() -> None:
 
 
 async def test_without_services_there_is_nothing_to_wait_for() -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await FirstSnapshots([]).wait(within_s=60)
 
 
@@ -39,11 +39,9 @@ async def test_it_says_whom_it_misses_when_the_time_is_over() -> None:
     first = FirstSnapshots(["web", "users", "orders"])
     first.follow(heard("web"))
 
-    began_s = time.monotonic()
     with capture_logs() as events:
         await first.wait(within_s=0.05)
 
-    assert 0.05 <= time.monotonic() - began_s < 2
     assert [(one["event"], one["missing_snapshots"]) for one in events] == [
         ("start_not_awaited", ["orders", "users"])
     ]

@@ -12,13 +12,14 @@ from structlog.testing import capture_logs
 from gateway.edge import lifespan as module
 from gateway.edge.asgi import AsgiApp, Receive, Scope, Send
 from gateway.edge.lifespan import Lifespan, answer_lifespan
+from tests.fakes.waiting import PATIENCE_S
 
 
 @asynccontextmanager
 async def living(app: AsgiApp) -> AsyncIterator[Lifespan]:
     """Run the lifespan of this app; it must end."""
     lifespan = Lifespan("mine", app, {})
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(lifespan.run())
         yield lifespan
         await lifespan.stop()

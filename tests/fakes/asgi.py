@@ -17,7 +17,7 @@ from gateway.edge.peers import Peers
 from gateway.proxy.exchange import Exchange
 from tests.fakes.engine import Stage
 from tests.fakes.sides import FakeConnection
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 
 class FakeServer:
@@ -138,7 +138,7 @@ async def calling(scope: dict[str, Any], *, expects: str = "return") -> AsyncIte
         return spawned[-1]
 
     face = AsgiFace(stage.engine, Peers(()), spawn)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         ended: list[str] = []
 
         async def serve() -> None:

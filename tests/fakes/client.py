@@ -16,6 +16,8 @@ from typing import Self
 
 import h11
 
+from tests.fakes.waiting import PATIENCE_S
+
 READ_BYTES = 64 * 1024
 
 
@@ -53,7 +55,7 @@ class RawClient:
     """
 
     def __init__(
-        self, port: int, *, timeout_s: float = 5.0, receive_buffer_bytes: int | None = None
+        self, port: int, *, timeout_s: float = PATIENCE_S, receive_buffer_bytes: int | None = None
     ) -> None:
         self._port = port
         self._timeout_s = timeout_s

@@ -22,6 +22,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.fakes.waiting import PATIENCE_S
+
 
 def free_ports(count: int) -> list[int]:
     """Find ports that nobody listens on now; all different.
@@ -65,7 +67,7 @@ class ConsulAgent:
         self._process: subprocess.Popen[bytes] | None = None
         headers = {"x-consul-token": token} if token else {}
         self.http = httpx.AsyncClient(
-            base_url=self.address, trust_env=False, timeout=10, headers=headers
+            base_url=self.address, trust_env=False, timeout=PATIENCE_S, headers=headers
         )
 
     @property
@@ -102,9 +104,9 @@ class ConsulAgent:
                 [self._program, "agent", *mode, "-config-file", config_file], stdout=log, stderr=log
             )
 
-    async def wait_until_ready(self, *, within_s: float = 15.0) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait for a leader, and for the agent's own registration, which comes a little later."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(PATIENCE_S):
             while not await self._is_ready():  # noqa: ASYNC110 - it is another program
                 await asyncio.sleep(0.02)
 
@@ -124,7 +126,7 @@ class ConsulAgent:
     async def meet(self, other: ConsulAgent) -> None:
         """Join the datacenters of two agents, and wait until each can ask the other's."""
         await self.put(f"/v1/agent/join/127.0.0.1:{other.wan_port}", wan="true")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while not (await self._reaches(other) and await other._reaches(self)):  # noqa: ASYNC110 - they are other programs
                 await asyncio.sleep(0.02)
 
@@ -161,7 +163,7 @@ class ConsulAgent:
         address, port = "127.0.0.1", 8000
         entry = {"ID": service_id, "Service": service, "Address": address, "Port": port}
         body = {"Node": "elsewhere", "Address": address, "Service": entry}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             # Another program: there is nothing but to ask it again.
             while (await self.http.put("/v1/catalog/register", json=body)).is_error:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.fakes.crowd import Commands, Crowd, Told, connect, follow, running
+from tests.fakes.waiting import PATIENCE_S
 
 _HEAD = b"GET /slow HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"z" * 1000
 _EVERY_S = 1.0
@@ -17,9 +18,9 @@ _SLOTS = 100  # in each second, so that they do not all send at once
 class SlowCrowd(Crowd):
     """Slow clients."""
 
-    async def come(self, *, within_s: float) -> None:
+    async def come(self) -> None:
         """Let them come; wait until all are there and the first one has been cut."""
-        told = await self.tell("come", within_s)
+        told = await self.tell("come", PATIENCE_S)
         assert told["wrong"] == []
 
     async def leave(self) -> int:

@@ -17,7 +17,7 @@ from gateway.discovery.consul import ConsulOptions
 from gateway.discovery.consul_registry import ConsulPolicies, ConsulRegistry
 from gateway.discovery.link import LinkPolicy
 from gateway.discovery.watcher import WatcherPolicy
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import time_until, wait_until
 
 # Everything that is seconds or minutes in production, scaled down.
 QUICK = ConsulPolicies(
@@ -71,16 +71,21 @@ class Following:
         status = self.registry.statuses().get(service)
         return status.asked_count if status is not None else 0
 
-    async def wait_for(self, count: int, service: str = "web", *, within_s: float = 5.0) -> float:
-        """Wait until so many instances are routable; return how long it took."""
-        return await wait_until(lambda: len(self.routable(service)) == count, within_s=within_s)
+    async def wait_for(self, count: int, service: str = "web") -> None:
+        """Wait until so many instances are routable."""
+        await wait_until(lambda: len(self.routable(service)) == count)
 
-    async def wait_until_live(self, service: str = "web", *, within_s: float = 5.0) -> float:
+    async def time_until_there_are(self, count: int, service: str = "web") -> float:
+        """Wait until so many instances are routable; return the seconds that it took."""
+        return await time_until(lambda: len(self.routable(service)) == count)
+
+    async def wait_until_live(self, service: str = "web") -> None:
         """Wait until the registry is reachable and the watch has had an answer from it."""
-        return await wait_until(
-            lambda: self.registry.health().reachable and self.phase(service) is Phase.LIVE,
-            within_s=within_s,
-        )
+        await wait_until(lambda: self.is_live(service))
+
+    def is_live(self, service: str = "web") -> bool:
+        """Tell whether the registry is reachable and the watch has had an answer from it."""
+        return bool(self.registry.health().reachable) and self.phase(service) is Phase.LIVE
 
 
 def names(instances: Iterable[Instance]) -> list[str]:

@@ -29,7 +29,7 @@ from gateway.edge.server import ServeOptions, Site, SiteServer, listen
 from gateway.proxy.pool import Pool
 from gateway.settings import load_settings
 from tests.fakes.upstream import ScriptedUpstream
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 Face = Literal["fast", "asgi"]
 FACES: tuple[Face, ...] = ("fast", "asgi")
@@ -132,7 +132,9 @@ class RunningGateway:
 
     async def admin(self, method: str, path: str) -> httpx.Response:
         """Ask the admin port."""
-        async with httpx.AsyncClient(trust_env=False, verify=_NO_AUTHORITIES) as admin:
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=PATIENCE_S, verify=_NO_AUTHORITIES
+        ) as admin:
             return await admin.request(method, f"http://127.0.0.1:{self.admin_port}{path}")
 
     def stop(self) -> None:
@@ -153,7 +155,7 @@ class RunningGateway:
 
     async def _expect_nothing_left(self) -> None:
         deadlines = self.gateway.deadlines
-        await wait_until(lambda: not self._leftover_tasks(), within_s=1)
+        await wait_until(lambda: not self._leftover_tasks())
         assert deadlines.watched == set()
         assert [one for one in self._members.values() if one.in_flight] == []
         assert [pool for pool in self.pools if pool._connecting or pool._idle] == []

@@ -21,10 +21,9 @@ from typing import Any, Self
 
 import httpx
 
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 _ROOT = Path(__file__).parents[2]
-_START_WITHIN_S = 15.0
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -107,9 +106,9 @@ class GatewayRun:
         self._running.send_signal(number)
         return time.monotonic()
 
-    async def ended(self, *, within_s: float = 10.0) -> int:
+    async def ended(self) -> int:
         """Wait until it has ended by itself; return its exit code."""
-        await wait_until(lambda: self._running.poll() is not None, within_s=within_s)
+        await wait_until(lambda: self._running.poll() is not None)
         return self._running.returncode
 
     @property
@@ -145,7 +144,6 @@ class GatewayRun:
         """Wait until there are so many events of this name."""
         await wait_until(
             lambda: len(self.logged(name)) >= count or not self.is_running,
-            within_s=_START_WITHIN_S,
             every_s=0.02,
         )
         found = self.logged(name)
@@ -156,12 +154,12 @@ class GatewayRun:
         """Get a page of the admin port, over a connection of its own."""
         # A context without any authority: reading all of them would take longer than the test.
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        async with httpx.AsyncClient(trust_env=False, verify=plain) as admin:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S, verify=plain) as admin:
             return await admin.get(f"http://127.0.0.1:{self.admin_port}{path}")
 
     async def wait_for_readyz(self, status: int) -> None:
         """Wait until /readyz says so."""
-        deadline_s = time.monotonic() + _START_WITHIN_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while (await self.ask_admin("/readyz")).status_code != status:
             assert time.monotonic() < deadline_s, self.said
 

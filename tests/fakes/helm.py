@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tests.fakes.programs import ROOT, find_program
+from tests.fakes.waiting import PATIENCE_S
 
 CHART = ROOT / "helm" / "gateway"
 
@@ -36,7 +37,7 @@ def helm(*arguments: str | Path, values: Values | None = None) -> str:
         env={**os.environ, "KUBECONFIG": os.devnull},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
     if result.returncode != 0:

@@ -53,7 +53,7 @@ class Instance:
     async def start(self) -> None:
         """Start it, and wait until it takes connections."""
         self._launch()
-        await wait_until(self._listens, within_s=10)
+        await wait_until(self._listens)
 
     def kill(self) -> None:
         """End it at once, with all its connections."""
@@ -67,7 +67,7 @@ class Instance:
         child, self._child = self._child, None
         assert child is not None
         child.terminate()
-        await wait_until(lambda: child.poll() is not None, within_s=10)
+        await wait_until(lambda: child.poll() is not None)
 
     def freeze(self) -> None:
         """Stop the process without ending it: its kernel takes connections, and nobody answers."""

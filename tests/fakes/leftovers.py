@@ -22,10 +22,10 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.upload import Upload
 from gateway.proxy.upstream import UpstreamConnection
 from tests.fakes.gateway import RunningGateway
+from tests.fakes.waiting import PATIENCE_S
 
 _COUNTED = (Exchange, Upload, ClientConnection, UpstreamConnection)
 _OURS = f"{Path(package.__file__).parent}/*"
-_WITHIN_S = 5.0
 _TIMES = 100
 _MOST_BYTES = 32 * 1024  # tables grow by steps, and some keep a few things to be used again
 
@@ -94,7 +94,7 @@ class Leftovers:
         """Look until it is as expected, or nothing is in hand and nothing changes any more."""
         last = self._look()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while last != expected:
                     # What is let go now is closed in the next turns of the loop.
                     await asyncio.sleep(0.05)

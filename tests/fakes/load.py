@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from urllib.parse import urlsplit
 
+from tests.fakes.waiting import PATIENCE_S
+
 MAX_HEAD_BYTES = 1024 * 1024
 MAY_FAIL_WITH = (OSError, EOFError, ValueError, asyncio.LimitOverrunError)
 
@@ -62,7 +64,7 @@ async def hammer(
     total: int,
     concurrency: int = 16,
     make_request: Callable[[int], bytes] | None = None,
-    timeout_s: float = 20.0,
+    timeout_s: float = PATIENCE_S,
 ) -> Load:
     """Send `total` GETs over `concurrency` kept-alive connections, or what `make_request` makes.
 

@@ -27,6 +27,7 @@ import h11
 
 from tests.fakes.peer import Action, Ended, Peer, ReceivedRequest
 from tests.fakes.scenes import play, respond
+from tests.fakes.waiting import PATIENCE_S
 
 
 class ScriptedUpstream:
@@ -105,7 +106,7 @@ class ScriptedUpstream:
         """Play when a request is whole; answers 200 "ok" until told otherwise."""
         self._on_request = _Scenes(*scenes)
 
-    async def wait_until(self, is_true: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async def wait_until(self, is_true: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         """Wait until `is_true` holds; asked again whenever something arrived or ended."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -71,7 +71,6 @@ async def until_tiers(gateway: RunningGateway, *priorities: int) -> None:
     fleet = gateway.gateway.engine.fleets["web"]
     await wait_until(
         lambda: [one.instance.priority for tier in fleet.tiers for one in tier] == [*priorities],
-        within_s=15,
     )
 
 

@@ -217,7 +217,7 @@ async def test_an_idle_connection_that_was_closed_is_not_used(serve: Serve) -> N
         assert len(web.requests) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_killing_one_of_two_under_load_is_seen_by_nobody(serve: Serve) -> None:
     """Killed with requests in hand and connections open; 200 clients at once, all with GET."""
     async with ScriptedUpstream() as killed, ScriptedUpstream() as other:

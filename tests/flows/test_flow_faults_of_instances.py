@@ -240,6 +240,7 @@ async def test_an_instance_that_takes_no_connection(serve: Serve) -> None:
     assert (seen, blamed) == ("504 connect_timeout", 1)
 
 
+@pytest.mark.soak
 async def test_an_instance_that_stops_reading_the_upload(serve: Serve) -> None:
     """The client is stopped too, so what is on its way stays small; then its time is over."""
     async with ScriptedUpstream(receive_buffer_bytes=64 * 1024) as web:

@@ -143,7 +143,7 @@ async def test_a_tcp_check_finds_who_refuses_connections(serve: Serve) -> None:
         assert shown[web.authority]["refused_by"] == [{"who": "health_check", "why": why}]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_a_frozen_instance_is_found_by_its_check_before_a_client_finds_it(
     serve: Serve,
 ) -> None:

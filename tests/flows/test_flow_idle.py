@@ -81,7 +81,7 @@ async def test_what_cannot_be_sent_again_with_its_body_gets_no_old_connection(
     assert len(web.requests) == heads
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_posts_at_the_moment_when_idle_connections_are_closed_are_answered_and_sent_once(
     tmp_path: Path,
 ) -> None:

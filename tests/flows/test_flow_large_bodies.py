@@ -15,7 +15,7 @@ from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.instance import Instance
 from tests.fakes.memory import PeakOfMemory
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

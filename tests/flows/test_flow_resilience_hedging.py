@@ -88,7 +88,7 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses(serve: Serve) -> No
     assert answers == [b"/first", b"/next"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_the_slowest_answers_are_cut_off_and_the_budget_holds(serve: Serve) -> None:
     """One answer in twenty takes long; with a hedge after p90 hardly any client waits for it."""
     count = 0

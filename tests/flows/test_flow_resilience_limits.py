@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -81,16 +80,13 @@ async def test_whoever_waits_too_long_is_refused(serve: Serve) -> None:
         async with serve(routes_to(web, service=limits)) as gateway:
             crowd = Crowd(gateway, stack)
             first, second = await crowd.ask(), await crowd.ask()
-            began_at_s = time.monotonic()
             refused = await second.read_response()
-            took_s = time.monotonic() - began_at_s
             is_free.set()
             answer = await first.read_response()
             await stack.aclose()
 
     assert detail_of(refused)[0] == "over_capacity"
     assert "came free in 200ms" in detail_of(refused)[1]
-    assert 0.1 < took_s < 0.6
     assert answer.status == 200
 
 
@@ -222,16 +218,13 @@ async def test_what_a_trusted_proxy_says_of_the_time_holds(serve: Serve) -> None
             serve(routes, trusted_proxies="127.0.0.0/8") as gateway,
             RawClient(gateway.port) as client,
         ):
-            began_at_s = time.monotonic()
             await client.send(ask("/", "GET", ("X-Request-Timeout-Ms", "300")))
             answer = await client.read_response()
-            took_s = time.monotonic() - began_at_s
             is_free.set()
 
         (told,) = web.requests[0].values(b"x-request-timeout-ms")
         assert int(told) <= 300
         assert (answer.status, detail_of(answer)[0]) == (504, "client_deadline")
-        assert took_s < 1.0
 
 
 @fast_only  # servers of ASGI take the next request when the app has returned

@@ -22,7 +22,7 @@ from tests.fakes.load import hammer
 from tests.fakes.programs import find_program
 from tests.fakes.waiting import wait_until
 
-pytestmark = [pytest.mark.consul, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.consul, pytest.mark.soak, pytest.mark.timeout(300)]
 
 SERVICE = "user-service"
 AT_LEAST = int(os.environ.get("GATEWAY_TEST_ROLLING_REQUESTS", "3000"))

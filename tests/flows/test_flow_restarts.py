@@ -20,7 +20,7 @@ from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.instance import Ledger
 from tests.fakes.load import Load, Shot, hammer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 REQUESTS = 5000
 # With instances that think for 20 ms this takes more than six seconds, so as many restarts.

@@ -94,7 +94,7 @@ async def test_one_service_cannot_take_the_connections_of_another(serve: Serve) 
                 upload = ask("/slow", "POST", ("Content-Length", "1000"))
                 await client.send(upload + b"some")
             await slow.wait_until(lambda: len(slow.requests) == 200)
-            async with RawClient(gateway.port, timeout_s=2.0) as client:
+            async with RawClient(gateway.port) as client:
                 await client.send(ask("/quick"))
                 answer = await client.read_response()
             await stack.aclose()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.gateway import Serve, ask, routes_to
 from tests.fakes.scenes import head
+from tests.fakes.waiting import PATIENCE_S
 
 GOOD = head(200, [(b"Content-Length", b"4")]) + b"good"
 EVIL = head(200, [(b"Content-Length", b"4")]) + b"evil"
@@ -20,12 +21,12 @@ TIMEOUT = head(408, [(b"Connection", b"close"), (b"Content-Length", b"0")])
 
 
 async def receive(sock: socket.socket) -> bytes:
-    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 65536), timeout=5.0)
+    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 65536), PATIENCE_S)
 
 
 async def accept(listener: socket.socket, stack: ExitStack) -> socket.socket:
     loop = asyncio.get_running_loop()
-    accepted, _ = await asyncio.wait_for(loop.sock_accept(listener), timeout=5.0)
+    accepted, _ = await asyncio.wait_for(loop.sock_accept(listener), PATIENCE_S)
     stack.callback(accepted.close)
     return accepted
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -108,9 +107,8 @@ async def test_with_a_delay_it_is_not_ready_while_it_still_serves(tmp_path: Path
         GatewayRun(routes_to(web), tmp_path, drain_delay="1s") as gateway,
         RawClient(gateway.port) as old,
     ):
-        signalled_at_s = gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGTERM)
         await gateway.wait_for_readyz(503)
-        not_ready_after_s = time.monotonic() - signalled_at_s
         readiness = (await gateway.ask_admin("/readyz")).json()
         alive = (await gateway.ask_admin("/livez")).status_code
         await old.send(ask())
@@ -120,39 +118,33 @@ async def test_with_a_delay_it_is_not_ready_while_it_still_serves(tmp_path: Path
             on_a_new_one = await new.read_response()
         is_accepting = gateway.logged("draining") == []
         code = await gateway.ended()
-        took_s = time.monotonic() - signalled_at_s
 
     assert is_accepting, "the machine was too slow for this test to say anything"
-    assert not_ready_after_s < 0.9
     assert (readiness["ready"], readiness["draining"], alive) == (False, True, 200)
     assert (on_the_old.status, on_a_new_one.status) == (200, 200)
     assert code == 0
-    assert 1.0 <= took_s < 4.0
     assert gateway.leftovers() == []
 
 
-@pytest.mark.parametrize(("drain_timeout", "at_least_s"), [("1s", 1.0), ("400ms", 0.4)])
 async def test_an_endless_answer_is_cut_when_its_time_is_over(
-    tmp_path: Path, drain_timeout: str, at_least_s: float
+    tmp_path: Path,
 ) -> None:
     async with (
         ScriptedUpstream() as web,
-        GatewayRun(routes_to(web), tmp_path, drain_timeout=drain_timeout) as gateway,
+        GatewayRun(routes_to(web), tmp_path, drain_timeout="400ms") as gateway,
         RawClient(gateway.port) as client,
     ):
         slow_until(asyncio.Event(), web)
         await client.send(ask("/endless"))
         await web.wait_until(lambda: len(web.requests) == 1)
 
-        signalled_at_s = gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGTERM)
         with pytest.raises(BrokenOffError) as broken_off:
             await client.read_response()
-        cut_after_s = time.monotonic() - signalled_at_s
         code = await gateway.ended()
 
         assert broken_off.value.answer is not None
-        assert broken_off.value.answer.body.count(b"tick") > 10
-        assert at_least_s <= cut_after_s < at_least_s + 1.5
+        assert b"tick" in broken_off.value.answer.body
         assert code == 0
         assert [line["failure"] for line in gateway.requests] == ["draining"]
         assert gateway.leftovers() == []
@@ -186,7 +178,7 @@ async def test_a_second_signal_ends_it_at_once(
 ) -> None:
     async with (
         ScriptedUpstream() as web,
-        GatewayRun(routes_to(web), tmp_path, **{variable: "20s"}) as gateway,
+        GatewayRun(routes_to(web), tmp_path, **{variable: "10m"}) as gateway,
         RawClient(gateway.port) as client,
         RawClient(gateway.port),  # somebody who asks for nothing
     ):
@@ -196,14 +188,12 @@ async def test_a_second_signal_ends_it_at_once(
 
         gateway.signal(signal.SIGTERM)
         await gateway.wait_for("drain_waiting" if variable == "drain_delay" else "draining")
-        signalled_at_s = gateway.signal(second)
+        gateway.signal(second)
         answer = await client.read_response()
-        code = await gateway.ended(within_s=5)
-        took_s = time.monotonic() - signalled_at_s
+        code = await gateway.ended()
 
         assert (answer.status, answer.values(b"x-gateway-reason")) == (503, [b"draining"])
         assert code == 0
-        assert took_s < 3.0
         assert len(gateway.logged("drain_cut_short")) == 1
         assert gateway.leftovers() == []
 
@@ -211,14 +201,12 @@ async def test_a_second_signal_ends_it_at_once(
 async def test_ctrl_c_does_not_wait_for_the_delay(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as web,
-        GatewayRun(routes_to(web), tmp_path, drain_delay="20s") as gateway,
+        GatewayRun(routes_to(web), tmp_path, drain_delay="10m") as gateway,
     ):
-        signalled_at_s = gateway.signal(signal.SIGINT)
+        gateway.signal(signal.SIGINT)
         code = await gateway.ended()
-        took_s = time.monotonic() - signalled_at_s
 
     assert code == 0
-    assert took_s < 3.0
     assert gateway.logged("drain_waiting") == []
     assert "Traceback" not in gateway.said
     assert gateway.leftovers() == []
@@ -241,13 +229,12 @@ async def test_idle_clients_and_watchers_of_health_do_not_keep_it_from_ending(
         await idle.send(ask())  # by its answer, what was sent before has been read too
         await idle.read_response()
 
-        signalled_at_s = gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGTERM)
         for client in (idle, halfway, watcher):
             await client.expect_closed()
         code = await gateway.ended()
 
         assert code == 0
-        assert time.monotonic() - signalled_at_s < 3.0
         assert gateway.leftovers() == []
 
 

@@ -21,8 +21,8 @@ MEASURED_S = 1.5
 MOST_RESIDENT_BYTES = 150 * 1000 * 1000
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 async def test_a_thousand_slow_clients_do_not_hold_up_the_busy_ones(tmp_path: Path) -> None:
     """Rounds without and with them take turns, so that a busy machine is busy for both.
 
@@ -42,7 +42,7 @@ async def test_a_thousand_slow_clients_do_not_hold_up_the_busy_ones(tmp_path: Pa
         await busy.ask(0.5)  # connections are made, and code is warm
         for _ in range(ROUNDS):
             alone.append(await p99_s(busy))
-            await slow.come(within_s=10)
+            await slow.come()
             beside.append(await p99_s(busy))
             cut = await slow.leave()
             assert cut > SLOW / 4

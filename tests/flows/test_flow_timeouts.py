@@ -1,12 +1,12 @@
 """Nobody waits for ever: each part of an exchange has its limit, and its name when it is over.
 
-The clock is coarse: a limit of a tenth of a second may be noticed a tick, another tenth, later.
+That a limit is over after its time, and not sooner or later, is told with clocks that stand still:
+tests/proxy/test_exchange_timeouts.py, test_phase.py, test_deadlines.py.
 """
 
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -16,7 +16,6 @@ from tests.fakes.scenes import drip, half_body, play, respond, stall
 from tests.fakes.upstream import ScriptedUpstream, blackhole
 
 LIMIT = "200ms"
-LIMIT_S, LATE_S = 0.2, 0.35
 PATIENT = {"circuit_breaker": {"consecutive_failures": 1000}}
 
 pytestmark = pytest.mark.slow
@@ -26,14 +25,11 @@ async def test_an_instance_that_does_not_take_the_connection_is_504(serve: Serve
     async with blackhole() as port:
         routes = routes_to(port, timeouts={"connect": LIMIT})
         async with serve(routes) as gateway, RawClient(gateway.port) as client:
-            asked_at_s = time.monotonic()
             await client.send(ask())
             answer = await client.read_response()
-            took_s = time.monotonic() - asked_at_s
 
     assert answer.status == 504
     assert json.loads(answer.body)["reason"] == "connect_timeout"
-    assert LIMIT_S <= took_s < LIMIT_S + LATE_S
 
 
 async def test_the_next_instance_gets_it_after_a_connect_timeout(serve: Serve) -> None:
@@ -63,15 +59,12 @@ async def test_an_instance_that_does_not_answer_is_504(
         other.on_request(stall())
         routes = routes_to(web, other, timeouts={"response": LIMIT})
         async with serve(routes) as gateway, RawClient(gateway.port) as client:
-            asked_at_s = time.monotonic()
             await client.send(ask("/", method, body=b"" if method == "POST" else None))
             answer = await client.read_response()
-            took_s = time.monotonic() - asked_at_s
 
         assert answer.status == 504
         assert json.loads(answer.body)["reason"] == "head_timeout"
         assert len(web.requests) + len(other.requests) == asked_count
-        assert asked_count * LIMIT_S <= took_s < asked_count * (LIMIT_S + LATE_S)
 
 
 @fast_only
@@ -156,16 +149,13 @@ async def test_a_head_that_comes_drop_by_drop_is_408(serve: Serve) -> None:
             serve(routes_to(web), client_head_timeout_s=LIMIT) as gateway,
             RawClient(gateway.port) as client,
         ):
-            started_at_s = time.monotonic()
             for byte in b"GET / HTTP":
                 await client.send(bytes((byte,)))
             answer = await client.read_response()
-            took_s = time.monotonic() - started_at_s
             await client.expect_closed()
 
         assert answer.status == 408
         assert json.loads(answer.body)["reason"] == "request_timeout"
-        assert took_s < LIMIT_S + LATE_S
         assert web.connections == []
 
 
@@ -180,8 +170,4 @@ async def test_an_idle_client_is_sent_away_without_a_word(serve: Serve) -> None:
         ):
             await client.send(ask())
             await client.read_response()
-            answered_at_s = time.monotonic()
             await client.expect_closed()
-            stayed_s = time.monotonic() - answered_at_s
-
-    assert LIMIT_S - 0.05 <= stayed_s < LIMIT_S + LATE_S

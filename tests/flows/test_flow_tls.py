@@ -17,6 +17,7 @@ from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_fi
 from tests.fakes.scenes import app, respond
 from tests.fakes.tls import Authority, Pair, SecuredClient, TlsInstance
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ async def test_an_instance_that_misses_our_certificate_says_so_in_the_detail(
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_S)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         instance = asyncio.get_running_loop().run_in_executor(None, shake_hands, listener)
         async with (
@@ -305,7 +306,7 @@ async def test_a_refusal_reaches_a_client_that_still_sends(
 
     def send_on_before_reading(port: int) -> bytes:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as sock,
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock,
             authority.client_context().wrap_socket(sock, server_hostname="localhost") as client,
         ):
             client.sendall(ask(method="POST", body=b"x" * 400_000)[:100_000])

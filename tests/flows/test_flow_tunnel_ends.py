@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.peer import Ended
 from tests.fakes.scenes import echo, head, play, reply, stall
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ async def draining_soon(folder: Path) -> AsyncIterator[tuple[GatewayRun, Seen, s
 
 async def end_of(socket: ClientConnection) -> ConnectionClosed:
     with pytest.raises(ConnectionClosed) as closed:
-        await asyncio.wait_for(socket.recv(), 10)
+        await asyncio.wait_for(socket.recv(), PATIENCE_S)
     return closed.value
 
 
@@ -77,15 +77,13 @@ async def test_both_ends_of_a_websocket_are_told_that_the_gateway_goes(tmp_path:
             await socket.send(str(number))
             assert await socket.recv() == str(number)
 
-        signalled_at_s = gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGTERM)
         codes = [code_of(await end_of(socket)) for socket in sockets]
         code = await gateway.ended()
-        took_s = time.monotonic() - signalled_at_s
 
         assert codes == [1001] * 20
         assert [code_of(closed) for closed in seen.ends] == [1001] * 20
         assert code == 0
-        assert took_s < 0.3 + 1.5
         assert "Traceback" not in gateway.said
 
 
@@ -156,7 +154,7 @@ async def test_a_second_signal_waits_for_nobody_who_does_not_read(
 ) -> None:
     async with (
         ScriptedUpstream() as up,
-        GatewayRun(routes_to(up), tmp_path, drain_timeout="20s") as gateway,
+        GatewayRun(routes_to(up), tmp_path, drain_timeout="10m") as gateway,
         RawClient(gateway.port) as client,
     ):
         up.on_request(play(reply(switch_to(b"websocket")), stall()))
@@ -164,8 +162,7 @@ async def test_a_second_signal_waits_for_nobody_who_does_not_read(
         await client.read_response()
         gateway.signal(signal.SIGTERM)
         await gateway.wait_for("draining")
-        signalled_at_s = gateway.signal(second)
-        code = await gateway.ended(within_s=5)
+        gateway.signal(second)
+        code = await gateway.ended()
 
         assert code == 0
-        assert time.monotonic() - signalled_at_s < 1.0

@@ -17,7 +17,7 @@ import pytest
 
 from tests.fakes.gateway import ask, routes_to
 from tests.fakes.gateway_run import GatewayRun
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -35,12 +35,12 @@ class Stopped:
 
     def client(self) -> socket.socket:
         """Connect a client."""
-        return socket.create_connection(("127.0.0.1", self.gateway.port), timeout=5)
+        return socket.create_connection(("127.0.0.1", self.gateway.port), timeout=PATIENCE_S)
 
     def instance(self) -> socket.socket:
         """Take the next connection of the gateway, and read a request from it."""
         instance, _ = self.listener.accept()
-        instance.settimeout(5)
+        instance.settimeout(PATIENCE_S)
         assert instance.recv(65536)
         return instance
 
@@ -57,7 +57,7 @@ class Stopped:
 @asynccontextmanager
 async def stopped(folder: Path) -> AsyncIterator[Stopped]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_S)
         routes = routes_to(listener.getsockname()[1], match={"path_prefix": "/a"}, upgrade=["echo"])
         async with GatewayRun(routes, folder) as gateway:
             yield Stopped(gateway, listener)

@@ -16,6 +16,7 @@ from tests.fakes.peer import Action
 from tests.fakes.scenes import close, half_body, interim, play, reply, reset, respond, stall
 from tests.fakes.tls import Authority, TlsInstance
 from tests.fakes.upstream import ScriptedUpstream, blackhole
+from tests.fakes.waiting import PATIENCE_S
 
 HTTP = HealthCheckPolicy(path="/health?deep=1", timeout_s=2.0)
 SOON = HealthCheckPolicy(path="/health", timeout_s=0.05)
@@ -152,7 +153,7 @@ async def test_a_refused_connection_is_told_as_such(
 async def test_a_connection_that_never_stands_takes_no_longer_than_the_timeout(
     policy: HealthCheckPolicy,
 ) -> None:
-    async with blackhole() as port, asyncio.timeout(2):
+    async with blackhole() as port, asyncio.timeout(PATIENCE_S):
         why = await probe(at(port), policy, None)
 
     assert why is not None

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.observability import output as output_module
 from gateway.observability.output import Output, to_file, to_stream
+from tests.fakes.waiting import PATIENCE_S
 
 
 class ScriptedSink:
@@ -32,7 +33,7 @@ class ScriptedSink:
     def write(self, chunk: memoryview, /) -> int | None:
         if not self.is_open.is_set():
             self.is_waiting.set()
-            assert self.is_open.wait(10)
+            assert self.is_open.wait(PATIENCE_S)
         answer = self.script.pop(0) if self.script else len(chunk)
         if isinstance(answer, OSError):
             raise answer
@@ -131,7 +132,7 @@ def test_a_reader_that_has_stopped_keeps_nobody_waiting(
     output = Output(sink, name="test")
     outputs.append(output)
     output.put("stuck\n")
-    assert sink.is_waiting.wait(10)
+    assert sink.is_waiting.wait(PATIENCE_S)
 
     with capture_logs() as events:
         for _ in range(4):

@@ -23,6 +23,7 @@ from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.helm import only, render
 from tests.fakes.programs import ROOT, find_program
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import PATIENCE_S
 
 COMPOSE = ROOT / "examples" / "compose"
 KUBERNETES = ROOT / "examples" / "kubernetes"
@@ -116,7 +117,7 @@ def test_the_admin_port_is_published_to_this_machine_only(compose: dict[str, Any
 
 
 def test_the_sample_service_answers_on_a_kept_connection(sample: str) -> None:
-    with httpx.Client(base_url=sample, trust_env=False) as client:
+    with httpx.Client(base_url=sample, trust_env=False, timeout=PATIENCE_S) as client:
         got = client.get("/42?a=b")
         posted = client.post("/", content=b"body")
 
@@ -135,7 +136,7 @@ async def test_the_app_and_the_middleware_of_the_example_answer(tmp_path: Path) 
         async with (
             GatewayRun(text, tmp_path) as gateway,
             httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False
+                base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False, timeout=PATIENCE_S
             ) as client,
         ):
             status = await client.get("/status/greeting")

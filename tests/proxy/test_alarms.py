@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.proxy.alarms import Alarms
+from tests.fakes.waiting import PATIENCE_S
 
 
 class Diary:
@@ -62,7 +63,7 @@ async def test_in_a_loop_they_ring_by_themselves_the_sooner_one_first() -> None:
     diary.alarms.set(loop.time() + 0.02, lambda _: rang.set(), break_down=diary.broken.append)
     diary.set("sooner", loop.time() + 0.01)
 
-    await asyncio.wait_for(rang.wait(), 5)
+    await asyncio.wait_for(rang.wait(), PATIENCE_S)
 
     assert [name for name, _ in diary.rang] == ["before the start", "sooner"]
     diary.alarms.stop()

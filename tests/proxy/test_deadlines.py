@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.proxy.deadlines import TICK_S, Deadlines
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 
 class Waiting:
@@ -119,7 +119,7 @@ async def test_it_ticks_in_its_loop_until_it_is_stopped() -> None:
     stopped_at_s = deadlines.now_s
     due.deadline_s = 0.0
     deadlines.watched.add(due)
-    await asyncio.wait_for(_three_ticks(), timeout=5.0)
+    await asyncio.wait_for(_three_ticks(), PATIENCE_S)
     assert stopped_at_s == deadlines.now_s
     assert 1 == len(due.heard)
 

@@ -28,6 +28,7 @@ from tests.fakes.scenes import (
     until_closed,
 )
 from tests.fakes.upstream import ScriptedUpstream, blackhole
+from tests.fakes.waiting import PATIENCE_S
 
 GET = b"GET /a%2Fb HTTP/1.1\r\nHost: up\r\nX-Tag: 1\r\nx-tag: 2\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: up\r\nContent-Length: 4\r\n\r\nbody"
@@ -293,7 +294,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream() -> None:
             await asyncio.wait_for(written.wait(), 0.05)
         while await client.read_part():
             pass
-        await asyncio.wait_for(written.wait(), 5)
+        await asyncio.wait_for(written.wait(), PATIENCE_S)
 
 
 async def test_a_tunnel_echoes_what_came_with_the_request_and_after_it() -> None:
