@@ -22,9 +22,22 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture(params=FACES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tell a story with the fast face, and with both where that is a mark of it.
+
+    Behind the faces is one engine; what the faces have to keep, they keep in the stories with the
+    mark `both_faces`, which are their contract.
+    """
+    definition = metafunc.definition
+    given = [mark.args[0] for mark in definition.iter_markers("parametrize")]
+    if "face" in metafunc.fixturenames and "face" not in given:
+        is_both = definition.get_closest_marker("both_faces") is not None
+        metafunc.parametrize("face", FACES if is_both else FACES[:1], indirect=True)
+
+
+@pytest.fixture
 def face(request: pytest.FixtureRequest) -> Face:
-    """Tell every story with both faces."""
+    """Give the face that a story is told with."""
     return cast("Face", request.param)
 
 

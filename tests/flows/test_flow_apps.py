@@ -58,6 +58,7 @@ async def settled_size(count: Callable[[], int]) -> int:
     return now
 
 
+@pytest.mark.both_faces
 async def test_an_app_answers_in_the_place_of_an_instance(serve: Serve) -> None:
     puppet.plays(answers(201, b"made", (b"x-app", b"1")))
     async with serve(app_routes()) as gateway, RawClient(gateway.port) as client:
@@ -177,6 +178,7 @@ async def test_what_a_route_strips_is_where_the_app_stands(
 # --- Bodies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_faces
 async def test_bodies_stream_both_ways_at_once(serve: Serve) -> None:
     async with serve(app_routes(app_at("/", "stream_back"))) as gateway:
         async with RawClient(gateway.port) as client:
@@ -273,6 +275,7 @@ async def test_a_body_that_the_app_does_not_want_is_not_asked_for(serve: Serve) 
     assert (answer.status, answer.interim) == (417, [])
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 async def test_a_body_over_max_body_is_413(serve: Serve, framing: str) -> None:
     async def part(scope: Scope, receive: Receive, send: Send) -> None:
@@ -350,6 +353,7 @@ async def test_more_than_content_length_is_cut_and_logged(serve: Serve) -> None:
     ] * 2
 
 
+@pytest.mark.both_faces
 async def test_less_than_content_length_cuts_the_connection(serve: Serve) -> None:
     puppet.plays(answers(200, b"hel", (b"content-length", b"5")))
     async with serve(app_routes()) as gateway, RawClient(gateway.port) as client:
@@ -443,6 +447,7 @@ async def test_an_app_that_does_not_answer_is_500_and_the_connection_stays(
     assert len(events) == 1
 
 
+@pytest.mark.both_faces
 async def test_an_app_that_raises_is_500_with_the_traceback_in_the_log_alone(
     serve: Serve,
 ) -> None:
@@ -537,6 +542,7 @@ async def test_an_upload_that_comes_to_a_halt_is_408(serve: Serve) -> None:
     assert (answer.status, answer.values(b"x-gateway-reason")) == (408, [b"request_timeout"])
 
 
+@pytest.mark.both_faces
 async def test_an_app_is_told_when_its_client_leaves(serve: Serve) -> None:
     told: list[str] = []
 
@@ -592,6 +598,7 @@ async def test_websockets_are_refused_on_routes_of_this_process(serve: Serve) ->
 # --- The way out ---------------------------------------------------------------------------------
 
 
+@pytest.mark.both_faces
 async def test_an_app_in_hand_is_finished_when_the_gateway_stops(serve: Serve) -> None:
     may_answer = asyncio.Event()
 

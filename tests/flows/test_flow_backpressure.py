@@ -21,6 +21,7 @@ SMALL_BUFFER_BYTES = 128 * 1024
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.both_faces
 async def test_a_client_that_does_not_read_stops_the_instance(serve: Serve) -> None:
     sent_bytes = [0]
 
@@ -44,6 +45,7 @@ async def test_a_client_that_does_not_read_stops_the_instance(serve: Serve) -> N
     assert len(answer.body) == MOST_BYTES
 
 
+@pytest.mark.both_faces
 async def test_an_instance_that_does_not_read_stops_the_client(serve: Serve) -> None:
     may_read = asyncio.Event()
     sent_bytes = [0]
@@ -58,7 +60,7 @@ async def test_an_instance_that_does_not_read_stops_the_client(serve: Serve) -> 
         web.on_request(respond())
         async with (
             serve(routes_to(web)) as gateway,
-            RawClient(gateway.port, timeout_s=10) as client,
+            RawClient(gateway.port) as client,
             asyncio.TaskGroup() as tasks,
         ):
             await client.send(ask("/", "POST", ("Content-Length", str(MOST_BYTES))))

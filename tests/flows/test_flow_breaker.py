@@ -56,6 +56,10 @@ async def test_an_open_breaker_keeps_requests_away(serve: Serve) -> None:
         assert len(sick.requests) == asked_before
 
 
+def is_trial_due(gateway: RunningGateway, web: ScriptedUpstream) -> bool:
+    return gateway.member(web).breaker.would_admit(time.monotonic())
+
+
 async def test_an_instance_that_is_back_gets_traffic_after_one_trial(serve: Serve) -> None:
     async with ScriptedUpstream() as web, ScriptedUpstream() as other:
         await web.refuse()
@@ -64,7 +68,7 @@ async def test_an_instance_that_is_back_gets_traffic_after_one_trial(serve: Serv
             assert (await web_health(gateway))["breakers"]["open"] == 1
 
             web.listen()
-            await wait_until(lambda: gateway.member(web).breaker.would_admit(time.monotonic()))
+            await wait_until(lambda: is_trial_due(gateway, web))
             load = await hammer(url(gateway), total=200)
             after = await web_health(gateway)
 
@@ -82,7 +86,7 @@ async def test_only_one_trial_is_out_at_a_time(serve: Serve) -> None:
             await hammer(url(gateway), total=50)
             web.on_request(play(hold(may_answer), respond()))
             web.listen()
-            await wait_until(lambda: gateway.member(web).breaker.would_admit(time.monotonic()))
+            await wait_until(lambda: is_trial_due(gateway, web))
             async with asyncio.TaskGroup() as tasks:
                 asking = tasks.create_task(hammer(url(gateway), total=100, concurrency=20))
                 await web.wait_until(lambda: bool(web.requests))
@@ -99,7 +103,7 @@ async def test_a_trial_that_fails_opens_the_breaker_for_longer(serve: Serve) -> 
         await web.refuse()
         async with serve(routes_to(web, other, service=OPENS_SOON)) as gateway:
             await hammer(url(gateway), total=50)
-            await wait_until(lambda: gateway.member(web).breaker.would_admit(time.monotonic()))
+            await wait_until(lambda: is_trial_due(gateway, web))
             await hammer(url(gateway), total=50)
 
         first, second = (event["open_for_s"] for event in gateway.logged("breaker_opened"))

@@ -14,6 +14,7 @@ HALF_CHUNKED = reply(head(200, [(b"Transfer-Encoding", b"chunked")]) + chunk(b"h
 NO_CHUNK = reply(head(200, [(b"Transfer-Encoding", b"chunked")]) + b"4\r\nhalfXX")
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     "scene",
     [
@@ -48,6 +49,7 @@ async def test_the_client_can_tell_that_the_answer_is_not_whole(
         assert len(web.requests) == 1
 
 
+@pytest.mark.both_faces
 async def test_to_an_old_client_a_reset_tells_it(serve: Serve, face: Face) -> None:
     """An answer to HTTP/1.0 without a length ends with the connection, so a mere end is no sign.
 

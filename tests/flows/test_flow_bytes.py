@@ -52,6 +52,7 @@ async def test_one_clients_cookie_is_not_sent_with_the_next_ones_request(serve: 
         assert [request.values(b"cookie") for request in web.requests] == [[], []]
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     "target",
     [
@@ -80,6 +81,7 @@ async def test_targets_arrive_byte_for_byte(serve: Serve, face: Face, target: st
         assert [expected.encode()] == [request.target for request in web.requests]
 
 
+@pytest.mark.both_faces
 async def test_request_fields_keep_order_case_and_duplicates(serve: Serve, face: Face) -> None:
     """Under ASGI names are lower-case; order and duplicates are kept."""
     fields = [
@@ -107,6 +109,7 @@ async def test_request_fields_keep_order_case_and_duplicates(serve: Serve, face:
     assert sent == [field for field in got if field in sent]
 
 
+@pytest.mark.both_faces
 async def test_answer_fields_keep_order_case_and_duplicates(serve: Serve, face: Face) -> None:
     fields = [
         (b"X-One", b"1"),
@@ -127,6 +130,7 @@ async def test_answer_fields_keep_order_case_and_duplicates(serve: Serve, face: 
     assert sent == [field for field in answer.headers if field in sent]
 
 
+@pytest.mark.both_faces
 async def test_every_byte_crosses_in_bodies_both_ways(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(respond(body=EVERY_BYTE), chunked(EVERY_BYTE), until_closed(EVERY_BYTE))
@@ -140,6 +144,7 @@ async def test_every_byte_crosses_in_bodies_both_ways(serve: Serve) -> None:
         assert [bytes(request.body) for request in web.requests] == [EVERY_BYTE] * 3
 
 
+@pytest.mark.both_faces
 async def test_the_instance_is_told_who_asked(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
@@ -191,6 +196,7 @@ async def test_the_trace_of_a_request_goes_on(serve: Serve) -> None:
         assert web.requests[0].values(b"tracestate") == [b"a=1"]
 
 
+@pytest.mark.both_faces
 async def test_fields_for_one_hop_stop_here_both_ways(serve: Serve) -> None:
     """RFC 9110 §7.6.1, and what Connection names; the client's Keep-Alive is not the instance's."""
     answer_fields = [(b"Connection", b"X-Hop"), (b"X-Hop", b"1"), (b"Keep-Alive", b"timeout=5")]
@@ -216,6 +222,7 @@ async def test_fields_for_one_hop_stop_here_both_ways(serve: Serve) -> None:
             assert answer.values(name) == [], name
 
 
+@pytest.mark.both_faces
 async def test_trailers_cross_both_ways(serve: Serve, face: Face) -> None:
     """ASGI has no trailers, so there they are left out."""
     async with ScriptedUpstream() as web:

@@ -30,6 +30,7 @@ def says_its_target(request: ReceivedRequest) -> Action:
     return respond(body=request.target)
 
 
+@pytest.mark.both_faces
 async def test_both_connections_carry_one_request_after_the_other(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(app(says_its_target))
@@ -87,6 +88,7 @@ async def test_pipelined_requests_are_answered_in_their_order(serve: Serve) -> N
         assert [bytes(one.body) for one in web.requests] == [b"", b"x" * 5000, b"abc", b""]
 
 
+@pytest.mark.both_faces
 async def test_a_pipelined_request_waits_for_the_one_before(serve: Serve) -> None:
     """Not even the instance hears of it: the first answer may yet close the connection."""
     may_answer = asyncio.Event()
@@ -115,6 +117,7 @@ async def test_pipelined_refusals_keep_their_place(serve: Serve) -> None:
     assert statuses == [200, 404, 200, 404, 200]
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("says", [(), (("Connection", "keep-alive"),)], ids=["plain", "keep-alive"])
 async def test_an_http_1_0_client_gets_what_it_understands(
     serve: Serve, face: Face, says: tuple[tuple[str, str], ...]
@@ -164,6 +167,7 @@ async def test_an_http_1_0_client_may_leave_host_out(serve: Serve) -> None:
         assert len(web.requests) == 1
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE", "PATCH", "PROPFIND", "PURGE"])
 async def test_every_method_crosses(serve: Serve, method: str) -> None:
     async with ScriptedUpstream() as web:
@@ -175,6 +179,7 @@ async def test_every_method_crosses(serve: Serve, method: str) -> None:
         assert [method.encode()] == [request.method for request in web.requests]
 
 
+@pytest.mark.both_faces
 async def test_an_answer_to_head_has_the_length_and_no_body(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(respond(body=b"x" * 1234))
@@ -190,6 +195,7 @@ async def test_an_answer_to_head_has_the_length_and_no_body(serve: Serve) -> Non
         assert len(web.connections) == 1
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     ("raw", "length"),
     [
@@ -300,6 +306,7 @@ async def close_soon(peer: Peer) -> None:
     peer.finish()
 
 
+@pytest.mark.both_faces
 async def test_a_client_that_waits_for_100_gets_it_with_either_face(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_head(interim(100))

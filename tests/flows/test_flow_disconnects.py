@@ -26,6 +26,7 @@ async def expect_nobody_blamed(gateway: RunningGateway, web: ScriptedUpstream) -
     assert (breaker._failed, breaker.has_trial_out) == (0, False)
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_while_the_instance_thinks(serve: Serve, how: str) -> None:
     async with ScriptedUpstream() as web:
@@ -40,6 +41,7 @@ async def test_while_the_instance_thinks(serve: Serve, how: str) -> None:
             await expect_nobody_blamed(gateway, web)
 
 
+@pytest.mark.both_faces
 async def test_inside_the_answer(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         web.on_request(play(half_body(), stall()))

@@ -63,6 +63,7 @@ async def test_pipelined_requests_behind_the_one_in_hand_are_left_to_be_asked_ag
         assert [request.target for request in web.requests] == [b"/first"]
 
 
+@pytest.mark.both_faces
 async def test_an_answer_in_the_middle_is_brought_to_its_end(serve: Serve) -> None:
     may_go_on = asyncio.Event()
     async with ScriptedUpstream() as web:

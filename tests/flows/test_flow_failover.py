@@ -83,6 +83,7 @@ async def until_the_sick_one_was_tried(
     return statuses
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("breaks", WAYS)
 async def test_a_get_goes_to_the_next_instance(serve: Serve, breaks: Break) -> None:
     async with sick_and_well(serve, breaks) as (sick, _well, gateway):
@@ -106,6 +107,7 @@ async def test_a_post_goes_to_the_next_instance_when_nothing_of_it_was_sent(
         assert sick.requests == []
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("breaks", SOMETHING_WAS_SENT)
 async def test_a_post_is_not_sent_twice_once_any_of_it_went_out(
     serve: Serve, breaks: Break
@@ -249,6 +251,7 @@ async def test_both_instances_get_their_share(serve: Serve) -> None:
     assert min(load.bodies[b"one"], load.bodies[b"two"]) > 100
 
 
+@pytest.mark.both_faces
 async def test_the_head_of_the_answer_is_the_point_of_no_return(serve: Serve) -> None:
     async with ScriptedUpstream() as web, ScriptedUpstream() as other:
         for upstream in (web, other):

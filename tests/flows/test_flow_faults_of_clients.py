@@ -189,6 +189,7 @@ async def test_a_client_that_vanishes_while_a_connection_is_made(serve: Serve, h
         assert member.breaker._failed == 0
 
 
+@pytest.mark.both_faces
 async def test_clients_that_vanish_at_any_moment_leave_nothing(serve: Serve) -> None:
     """The moment is left to chance: the connection to the instance is just made, or just not."""
     async with ScriptedUpstream() as web:

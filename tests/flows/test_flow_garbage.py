@@ -38,6 +38,7 @@ def garbage() -> Iterator[Counter[str]]:
         gc.enable()
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("method", REQUESTS)
 async def test_a_request_leaves_no_cycles(serve: Serve, method: str) -> None:
     async with ScriptedUpstream() as web:

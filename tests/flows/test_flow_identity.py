@@ -76,6 +76,7 @@ async def test_of_a_stranger_only_what_was_seen_is_told(
     }
 
 
+@pytest.mark.both_faces
 @AT_ANY_ROUTE
 async def test_a_trusted_peer_is_believed_from_the_right(
     serve: Serve, route: dict[str, Any]
@@ -118,6 +119,7 @@ async def test_forwarded_is_replaced_for_a_stranger_and_appended_to_for_a_truste
     assert f"for=198.51.100.7;proto=https, {own}" == found["forwarded"]
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     ("settings", "client"), [(TRUSTING, "198.51.100.7"), (ONLY_OTHERS, "127.0.0.1")]
 )

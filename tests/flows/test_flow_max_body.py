@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Serve, ask, routes_to
 from tests.fakes.scenes import chunk
@@ -29,6 +31,7 @@ async def test_a_body_of_just_the_limit_passes(serve: Serve) -> None:
     assert len(up.requests[0].body) == 1024
 
 
+@pytest.mark.both_faces
 async def test_a_body_without_a_length_is_counted_as_it_comes(serve: Serve) -> None:
     async with ScriptedUpstream() as up, serve(routes_to(up, max_body="1KiB")) as gateway:
         async with RawClient(gateway.port) as client:

@@ -55,6 +55,7 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.both_faces
 async def test_middleware_sees_and_changes_both_directions_in_its_order(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         routes = through(
@@ -201,6 +202,7 @@ async def test_a_refusal_of_the_gateway_passes_through_middleware(
     assert (line["failure"], line["status"], line["attempts"]) == ("connect_failed", 502, 1)
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize("after", [False, True])
 async def test_middleware_that_raises_is_500_or_cuts_the_connection(
     serve: Serve, *, after: bool

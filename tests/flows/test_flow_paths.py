@@ -65,6 +65,7 @@ async def test_whoever_means_the_admin_part_gets_to_its_own_route(
     assert (200, [], [b"/admin"]) == await targets_of(serve, target)
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     "target",
     [

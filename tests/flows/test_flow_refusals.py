@@ -29,6 +29,7 @@ async def refused(serve: Serve, routes: str, request: bytes, **settings: object)
         return await client.read_response(request.partition(b" ")[0])
 
 
+@pytest.mark.both_faces
 async def test_a_path_that_no_route_takes_is_404(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         routes = routes_to(web, match={"path_prefix": "/api"})
@@ -44,6 +45,7 @@ async def test_a_path_that_no_route_takes_is_404(serve: Serve) -> None:
     assert answer.values(b"date") != []
 
 
+@pytest.mark.both_faces
 async def test_a_refusal_of_a_head_has_no_body(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         routes = routes_to(web, match={"path_prefix": "/api"})
@@ -123,6 +125,7 @@ async def test_an_answer_that_can_be_read_in_two_ways_is_not_passed_on(
     assert problem(answer)["reason"] == "bad_response"
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -171,6 +174,7 @@ async def test_behind_a_request_that_is_refused_the_connection_ends(
         assert web.requests == []
 
 
+@pytest.mark.both_faces
 @pytest.mark.parametrize(
     "request_bytes",
     [

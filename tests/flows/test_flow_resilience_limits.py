@@ -132,6 +132,7 @@ async def test_the_gateway_as_a_whole_has_a_limit_too(serve: Serve) -> None:
     assert answer.status == 200
 
 
+@pytest.mark.both_faces
 async def test_a_client_that_leaves_the_queue_is_never_sent_for(serve: Serve) -> None:
     async with held_upstream() as (web, is_free), AsyncExitStack() as stack:
         async with serve(routes_to(web, service=HELD)) as gateway:

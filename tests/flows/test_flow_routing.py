@@ -134,6 +134,7 @@ async def test_the_instance_gets_the_clients_host_or_its_own_name(
         assert sent.values(b"x-forwarded-host") == [b"shop.example"]
 
 
+@pytest.mark.both_faces
 async def test_an_absolute_target_names_the_host(serve: Serve, face: Face) -> None:
     """RFC 9112 §3.2.2. Under ASGI the server takes the target apart, and Host is what counts."""
     async with ScriptedUpstream() as web:

@@ -21,6 +21,7 @@ PAUSE_S = 0.2
 IN_TIME_S = 0.05
 
 
+@pytest.mark.both_faces
 @pytest.mark.slow
 async def test_server_sent_events_arrive_as_they_are_sent(serve: Serve) -> None:
     is_there = [asyncio.Event() for _ in range(3)]
@@ -98,6 +99,7 @@ async def test_a_chunked_upload_arrives_piece_by_piece(serve: Serve) -> None:
     assert answer.body == b"thanks"
 
 
+@pytest.mark.both_faces
 async def test_an_answer_may_come_before_the_body_is_whole(serve: Serve) -> None:
     """A service that refuses an upload by its head need not be sent the rest."""
     async with ScriptedUpstream() as web:

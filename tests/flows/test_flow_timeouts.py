@@ -113,6 +113,7 @@ async def test_a_request_as_a_whole_may_have_a_limit(serve: Serve) -> None:
         assert len(web.requests) + len(other.requests) == 1
 
 
+@pytest.mark.both_faces
 async def test_an_upload_that_comes_to_a_halt_is_the_clients_fault(serve: Serve) -> None:
     async with ScriptedUpstream() as web:
         async with (

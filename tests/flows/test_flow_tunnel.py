@@ -35,6 +35,7 @@ async def test_any_protocol_that_the_route_takes_may_be_switched_to(serve: Serve
     assert got == b"first\x00\xff ra"
 
 
+@pytest.mark.both_faces
 async def test_an_offer_that_the_route_does_not_take_is_not_passed_on(serve: Serve) -> None:
     """A client may always be answered without it (RFC 9110 §7.8); h2c would hide requests."""
     async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
@@ -231,6 +232,7 @@ async def test_what_an_instance_sent_before_it_closed_its_half_arrives_whole(ser
     assert got == b"x" * MIB
 
 
+@pytest.mark.both_faces
 async def test_asgi_says_that_it_cannot(serve: Serve, face: str) -> None:
     """ASGI's HTTP scope has no 101; the fast face has."""
     async with ScriptedUpstream() as up, serve(routes_to(up)) as gateway:
