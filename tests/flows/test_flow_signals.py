@@ -61,7 +61,7 @@ async def test_they_do_not_end_a_gateway_that_is_still_importing(tmp_path: Path)
     gateway = GatewayRun(routes_to(1), tmp_path)
     gateway.launch()
     try:
-        await wait_until(lambda: handles(gateway.pid, IGNORED[-1]), within_s=30)
+        await wait_until(lambda: handles(gateway.pid, IGNORED[-1]))
         assert gateway.said == ""  # logging is not there yet
         for number in IGNORED:
             gateway.signal(number)
