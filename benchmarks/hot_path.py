@@ -126,7 +126,9 @@ class HotPath:
         for member in gateway.engine.fleets["users"].members.values():
             pool = member.pool
             assert isinstance(pool, Pool)
-            connection, wire = UpstreamConnection(pool, time.monotonic, self._outbox), _Wire()
+            backlog = gateway.engine.backlog
+            connection = UpstreamConnection(pool, time.monotonic, self._outbox, backlog)
+            wire = _Wire()
             connection.connection_made(wire)
             connection.was_used, connection.idle_since_s = True, time.monotonic()
             pool.take_back(connection)

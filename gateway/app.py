@@ -246,6 +246,7 @@ class Gateway:
             clock=time.monotonic,
             deadlines=self.deadlines,
             outbox=self.engine.outbox,
+            backlog=self.engine.backlog,
             tls=self._tls.client(service, instance),
         )
         pool.max_connections = service.max_connections

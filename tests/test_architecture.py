@@ -22,7 +22,7 @@ from gateway.settings import Settings
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 CORE = sorted((ROOT / "gateway/core").glob("*.py"))
-LONGEST_FILE_LINES = 400
+LONGEST_FILE_LINES = 600
 STATIONS = range(1, 9)
 
 # Each of these words is ambiguous in a gateway, or says nothing.

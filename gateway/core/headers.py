@@ -347,8 +347,17 @@ def _one_length(lengths: list[bytes], codings: list[bytes]) -> int | None:
 
 def connection_names(value: bytes) -> frozenset[bytes]:
     """Read the field names and options that a Connection field lists, lower-case."""
-    names = {name.strip(b" \t").lower() for name in value.split(b",")}
-    return frozenset(names - _NOT_BY_CONNECTION - {b""})
+    return frozenset(listed(value) - _NOT_BY_CONNECTION)
+
+
+def listed(value: bytes) -> set[bytes]:
+    """Read the members of a list in a field, lower-case (RFC 9110 §5.6.1); empty ones are none.
+
+    Each different member is looked at once: a list may have tens of thousands that are the same.
+    """
+    members = {member.strip(b" \t") for member in set(value.lower().split(b","))}
+    members.discard(b"")
+    return members
 
 
 def interim_fields(fields: Fields) -> Fields:
@@ -366,4 +375,4 @@ def trailer_fields(fields: Fields) -> Fields:
 
 
 def _asks_for_trailers(te: bytes) -> bool:
-    return b"trailers" in {coding.strip(b" \t").lower() for coding in te.split(b",")}
+    return b"trailers" in listed(te)

@@ -17,6 +17,8 @@ _NO_MASK: Final = bytes(_MASK_BYTES)
 # The first two bytes have the length, or say in how many further bytes it stands (RFC 6455 §5.2).
 _LENGTH_BYTES: Final = {126: 2, 127: 8}
 _START_BYTES: Final = 2
+# So many frames are counted at a time: about a millisecond.
+MOST_FRAMES: Final = 2048
 
 
 class Frames:
@@ -38,13 +40,20 @@ class Frames:
         """Whether a further frame may stand here: between two others, and no close went before."""
         return not (self._left_bytes or self._start or self._has_closed)
 
-    def count(self, chunk: bytes) -> None:
-        """Take note of bytes that pass."""
-        if self._start:
+    def count(self, chunk: bytes) -> int:
+        """Take note of bytes that pass; return how many of them.
+
+        That is all, unless there are more frames than are counted at a time: then give the rest in
+        a later turn.
+        """
+        before_bytes = len(self._start)
+        if before_bytes:
             chunk = self._start + chunk
             self._start = b""
         size_bytes, at = len(chunk), self._left_bytes
-        while at < size_bytes:
+        most = MOST_FRAMES
+        while at < size_bytes and most:
+            most -= 1
             frame_bytes = _size_of_frame(chunk, at)
             if not frame_bytes:
                 self._start = chunk[at:]
@@ -52,7 +61,8 @@ class Frames:
             elif chunk[at] & 0xF == _CLOSE:
                 self._has_closed = True
             at += frame_bytes
-        self._left_bytes = at - size_bytes
+        self._left_bytes = max(at - size_bytes, 0)
+        return min(at, size_bytes) - before_bytes
 
 
 def close_frame(code: int, *, is_masked: bool) -> bytes:

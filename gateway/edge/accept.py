@@ -19,6 +19,7 @@ from gateway.core.headers import (
     is_plain_host,
     is_token,
     is_valid_host,
+    listed,
     parse_length,
     read_request,
     split_request,
@@ -89,7 +90,7 @@ def _believed_id(request: Request) -> bytes:
 
 def _options(connection: list[bytes]) -> set[bytes]:
     """List what Connection says, in lower case (RFC 9110 §7.6.1)."""
-    return {option.strip(b" \t").lower() for line in connection for option in line.split(b",")}
+    return set[bytes]().union(*map(listed, connection))
 
 
 def _offer(offers: list[bytes]) -> bytes:

@@ -71,6 +71,7 @@ class ClientConnection(Leaving):
         self._place = place
         self._engine = face.engine
         self._outbox = face.engine.outbox
+        self._backlog = face.engine.backlog
         self._face = face
         self._server_state = server_state
         self._told = told
@@ -126,14 +127,47 @@ class ClientConnection(Leaving):
         except Exception:
             self.break_down(self._clock())
             raise
+        if wrong is not None or self._out or reader.held_bytes or reader.begun:
+            self._has_read(wrong)
+
+    def _has_read(self, wrong: Refusal | None) -> None:
+        """Do what is left to do after what was not just one whole request."""
         if wrong is not None and not self._is_lingering:
             self._refuse(*wrong)
         if self._out:
             self.flush()
-        if reader.held:
-            self._set_reading()
-        elif reader.begun:
+        if self._reader.held_bytes:
+            self._put_off()
+        elif self._reader.begun:
             self._wait_for_head()
+
+    def _put_off(self) -> None:
+        """Look at what is held in a later turn, if nothing else has to come before that."""
+        self._set_reading()
+        if self._may_go_on():
+            self._backlog.add(self)
+
+    def _may_go_on(self) -> bool:
+        """Tell whether what is held may be looked at now."""
+        if self._is_lingering or self._is_held:
+            return False
+        return self._framing is _TUNNEL or self._reader.is_in_body or not self.is_busy()
+
+    def go_on(self) -> None:
+        """Look at the next share of what is held."""
+        reader = self._reader
+        if not reader.held_bytes or not self._may_go_on():
+            return
+        if self._framing is _TUNNEL:
+            self._pass_on(reader.take_held())
+        else:
+            try:
+                wrong = reader.go_on()
+            except Exception:
+                self.break_down(self._clock())
+                raise
+            self._has_read(wrong)
+        self._set_reading()
 
     def _wait_for_head(self) -> None:
         """Give a head so long from its first byte, however often a further byte comes."""
@@ -154,6 +188,7 @@ class ClientConnection(Leaving):
         self._engine.deadlines.watched.discard(self)
         assert self._place is not None, "it was made before it was lost"
         self._place.leave()
+        self._backlog.discard(self)
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -262,9 +297,19 @@ class ClientConnection(Leaving):
             self._set_reading()
 
     def _pass_on(self, data: bytes) -> None:
-        """Pass bytes through the tunnel."""
-        assert self._exchange is not None, "a tunnel is over when its Exchange is"
-        self._exchange.client_body(data, self._clock())
+        """Pass bytes through the tunnel, a share of them at a time."""
+        exchange, reader = self._exchange, self._reader
+        assert exchange is not None, "a tunnel is over when its Exchange is"
+        if reader.held_bytes:
+            reader.hold(reader.take_held() + data)
+        else:
+            size_bytes = exchange.tunnel.passes_on(data)
+            if size_bytes < len(data):
+                reader.hold(data, size_bytes)
+                data = data[:size_bytes]
+            exchange.client_body(data, self._clock())
+        if reader.held_bytes:
+            self._put_off()
 
     def send_body(self, chunk: bytes) -> None:
         """Write a piece of the body."""
@@ -311,13 +356,12 @@ class ClientConnection(Leaving):
             return
         # The coarse clock is exact enough for a time of minutes.
         self.deadline_s = self._engine.deadlines.now_s + self._keepalive_timeout_s
-        if self._reader.held or not self._is_reading:
+        if self._reader.held_bytes or not self._is_reading:
             self._read_on()
 
     def _read_on(self) -> None:
         """Take the next request, if it is here already."""
-        if self._reader.held and not self.is_busy():
-            self.data_received(self._reader.take_held())
+        self.go_on()
         self._set_reading()
 
     def hand_over(self, exchange: Exchange) -> None:
@@ -347,6 +391,8 @@ class ClientConnection(Leaving):
     def resume_reading(self) -> None:
         """Go on reading the client."""
         self._is_held = False
+        if self._reader.held_bytes:
+            self._backlog.add(self)
         self._set_reading()
 
     # --- Ends ------------------------------------------------------------------------------------
@@ -366,7 +412,7 @@ class ClientConnection(Leaving):
         self.flush()
         self._is_lingering = True
         is_tunnel = self._framing is _TUNNEL  # nobody can tell what is still on its way
-        has_unread = is_tunnel or not self._is_read or bool(self._reader.held)
+        has_unread = is_tunnel or not self._is_read or bool(self._reader.held_bytes)
         self.deadline_s = self._clock() + _LINGER_S
         self._outbox.send()
         end(self._transport, has_unread=has_unread)

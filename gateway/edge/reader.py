@@ -5,7 +5,8 @@ back as a named failure. The one rule: any bytes, split in any way, give the sam
 same failure. So the bytes of a head are cut off at its empty line, llhttp is fed these and no
 others, and each limit is counted on the bytes that it was fed, before more memory is spent.
 
-A request is read at a time: what follows one that is not answered yet is held, unread.
+A request is read at a time, and a share of the chunks of its body: what follows is held, unread,
+until somebody asks to go on with it.
 
 A method that llhttp does not know gets 400, not 501: it cannot be told from bytes that are no HTTP
 at all, and those must not look like an error of ours (RFC 9110 §9.1 leaves the choice).
@@ -110,8 +111,9 @@ class Receiver(Protocol):
 class RequestReader:
     """Reads the requests of one connection, one after the other.
 
-    `begun` is what came of a head that is not whole yet. `held` are bytes that came before the
-    request in front of them was answered. Both are empty most of the time.
+    `begun` is what came of a head that is not whole yet. `held_bytes` is how much was not looked at
+    yet: what came before the request in front of it was answered, and what is more than one feed
+    looks at. Both are empty most of the time.
     """
 
     def __init__(
@@ -133,32 +135,46 @@ class RequestReader:
         self._parser: httptools.HttpRequestParser | None = None
         self._part: _Part = _HEAD
         self.begun = b""
-        self.held = b""
+        self.held_bytes = 0
+        self._held = b""  # of which the last `held_bytes` are still to be looked at
         self._left_bytes = 0
         self._chunks: ChunkedReader
         self._behind: _Part = _HEAD
 
     def __repr__(self) -> str:
-        return f"<RequestReader {self._part.name}, {len(self.held)} bytes held>"
+        return f"<RequestReader {self._part.name}, {self.held_bytes} bytes held>"
 
     @property
     def holds_enough(self) -> bool:
         """Whether so much is held that the client should be read no further."""
-        return len(self.held) > _MOST_HELD_BYTES
+        return self.held_bytes > _MOST_HELD_BYTES
+
+    @property
+    def is_in_body(self) -> bool:
+        """Whether what comes next is a part of the request that was read last."""
+        return self._part is _CHUNKS or self._part is _BODY
 
     def take_held(self) -> bytes:
-        """Give what is held: to be fed again, or to whoever speaks the new protocol."""
-        held, self.held = self.held, b""
-        return held
+        """Give what is held to whoever speaks the new protocol."""
+        held, start = self._held, len(self._held) - self.held_bytes
+        self._held, self.held_bytes = b"", 0
+        return held[start:] if start else held
+
+    def hold(self, data: bytes, start: int = 0) -> None:
+        """Keep what stands there from `start` on, to be looked at later."""
+        self._held, self.held_bytes = data, len(data) - start
 
     def close(self) -> None:
         """Know the receiver no longer: nothing more is read."""
         del self._receiver  # which knows its reader: or only the collector would free both
 
     def feed(self, data: bytes) -> Refusal | None:
-        """Read bytes; return what is wrong with them, after which nothing more can be read."""
-        if self.held:
-            self.held += data
+        """Read one request, or on in one; return what is wrong, after which nothing can be read.
+
+        What is more than that is held: `go_on` with it.
+        """
+        if self.held_bytes:
+            self.hold(self.take_held() + data)
             return None
         if self._part is _HEAD and not self.begun and not self._receiver.is_busy():
             end = data.find(HEAD_END) + _HEAD_END_BYTES
@@ -172,18 +188,28 @@ class RequestReader:
                 if wrong is not None:
                     self._part = _NOTHING
                 return wrong
-        return self._feed_pieces(data)
+        return self._feed_pieces(data, 0, takes_head=True)
 
-    def _feed_pieces(self, data: bytes) -> Refusal | None:
-        start, size_bytes = 0, len(data)
+    def go_on(self) -> Refusal | None:
+        """Do the same with what is held."""
+        held, start = self._held, len(self._held) - self.held_bytes
+        self._held, self.held_bytes = b"", 0
+        return self._feed_pieces(held, start, takes_head=True)
+
+    def _feed_pieces(self, data: bytes, start: int, *, takes_head: bool) -> Refusal | None:
+        """Read the rest of a request, and with `takes_head` one more; hold what follows."""
+        size_bytes = len(data)
         wrong: Refusal | None = None
-        while start < size_bytes and wrong is None:
+        while start < size_bytes and wrong is None and not self.held_bytes:
             part = self._part
             if part is _HEAD:
                 if not self.begun and (first := self._first_of_head(data, start)) != start:
                     start = first
-                    continue
-                start, wrong = self._read_head(data, start)
+                elif takes_head:
+                    start, wrong = self._read_head(data, start)
+                    takes_head = False
+                else:
+                    self.hold(data, start)
             elif part is _BODY:
                 start = self._read_body(data, start)
             elif part is _CHUNKS:
@@ -197,7 +223,7 @@ class RequestReader:
     def _first_of_head(self, data: bytes, start: int) -> int:
         """Find where the next request begins; behind all of `data` if it has to wait."""
         if self._receiver.is_busy():
-            self.held = data[start:] if start else data
+            self.hold(data, start)
             return len(data)
         if data[start] not in _LINE_ENDS:
             return start
@@ -215,7 +241,7 @@ class RequestReader:
             self._part = _HEAD
             return start + 1, None if data[start] == _LF else _BARE
         if self._part is _OFFERED:
-            self.held = data[start:]
+            self.hold(data, start)
         return len(data), None
 
     # --- The head --------------------------------------------------------------------------------
@@ -307,7 +333,7 @@ class RequestReader:
         else:
             self._expect_body(request.length)
         self._receiver.request_begun(request, refusal)
-        return self._feed_pieces(rest) if rest else None
+        return self._feed_pieces(rest, 0, takes_head=False) if rest else None
 
     def _what_is_too_large(self, line_bytes: int, lines: bytes) -> Refusal | None:
         limits = self._limits
@@ -369,6 +395,8 @@ class RequestReader:
             return start, (Failure.BAD_REQUEST, str(error))
         if chunks.is_over:
             self._end_request(chunks.trailers)
+        elif end < len(data):
+            self.hold(data, end)
         return end, None
 
     def _end_request(self, trailers: Fields) -> None:

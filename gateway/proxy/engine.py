@@ -20,6 +20,7 @@ from gateway.core.model import Instance, Snapshot
 from gateway.core.paths import PathError, PathRules, is_plain, readings
 from gateway.core.policy import PathPolicy, TlsPolicy
 from gateway.core.routing import NoMatch, RouteMatch, RouteTable
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.ending import Ending
 from gateway.proxy.exchange import Exchange
@@ -42,8 +43,9 @@ class Engine:
 
     `make_pool` makes the connections of a new instance of a service. `wall_clock` gives seconds
     since the epoch; it is for Date alone, everything else goes by monotonic time. `random` gives
-    numbers in [0, 1). Both sides write through `outbox`. `zone` is where the gateway is, None where
-    that does not matter; to be set before `use`.
+    numbers in [0, 1). Both sides write through `outbox`, and put off in `backlog` what is too much
+    for one turn of the loop. `zone` is where the gateway is, None where that does not matter; to be
+    set before `use`.
     """
 
     def __init__(  # noqa: PLR0913 -- they are all different things
@@ -55,11 +57,13 @@ class Engine:
         observer: Observer,
         deadlines: Deadlines,
         outbox: Outbox | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.random = random
         self.observer = observer
         self.deadlines = deadlines
         self.outbox = outbox or Outbox()
+        self.backlog = backlog or Backlog()
         self.loads = Loads(deadlines)
         self.via = _VIA_LINE
         self.zone: str | None = None
@@ -151,6 +155,7 @@ class Engine:
             observer=_BreakersOnly(self.observer),
             deadlines=self.deadlines,
             outbox=self.outbox,
+            backlog=self.backlog,
         )
         any_request = replace(target.route, match=RouteMatch(path=b"/"))
         pinned.routes = RouteTable([(any_request, target)])

@@ -16,6 +16,7 @@ from typing import Protocol
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import Carried
@@ -54,6 +55,7 @@ class Pool:
         clock: Callable[[], float],
         deadlines: Deadlines,
         outbox: Outbox,
+        backlog: Backlog,
         tls: TlsClient | None = None,
     ) -> None:
         self._instance = instance
@@ -62,6 +64,7 @@ class Pool:
         self._clock = clock
         self._deadlines = deadlines
         self._outbox = outbox
+        self._backlog = backlog
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self.max_connections: int | None = None
@@ -166,7 +169,7 @@ class Pool:
         instance, tls = self._instance, self._tls
         try:
             _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self, self._clock, self._outbox),
+                lambda: UpstreamConnection(self, self._clock, self._outbox, self._backlog),
                 instance.host,
                 instance.port,
                 ssl=None if tls is None else tls.context,

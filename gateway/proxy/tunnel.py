@@ -72,16 +72,13 @@ class Tunnel(Upload):
         self._to_instance = Frames() if is_websocket else None
         self._to_client = Frames() if is_websocket else None
 
-    def add(self, chunk: bytes) -> bytes:
-        """Take what the client sent."""
-        if self._to_instance is not None:
-            self._to_instance.count(chunk)
-        return super().add(chunk)
+    def passes_on(self, chunk: bytes) -> int:
+        """Take note of what the client sent; return how many bytes of it pass in this turn."""
+        return len(chunk) if self._to_instance is None else self._to_instance.count(chunk)
 
-    def passes_back(self, chunk: bytes) -> None:
-        """Take note of what the instance sent."""
-        if self._to_client is not None:
-            self._to_client.count(chunk)
+    def passes_back(self, chunk: bytes) -> int:
+        """Take note of what the instance sent; return how many bytes of it pass in this turn."""
+        return len(chunk) if self._to_client is None else self._to_client.count(chunk)
 
     def close(self, exchange: Exchange, now_s: float) -> None:
         """End it from between its ends, with a word to each that can be told one at this point."""

@@ -27,6 +27,7 @@ from gateway.proxy.answers import (
     check_head,
     read_head,
 )
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.loss import UNASKED, loss_of
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tls import was_cut
@@ -78,13 +79,16 @@ class UpstreamConnection(asyncio.Protocol):
     fault. `idle_since_s` is when it was last given back.
     """
 
-    def __init__(self, home: Home, clock: Callable[[], float], outbox: Outbox) -> None:
+    def __init__(
+        self, home: Home, clock: Callable[[], float], outbox: Outbox, backlog: Backlog
+    ) -> None:
         self.was_used = False
         self.idle_since_s = 0.0
         self.is_closing = False
         self._home = home
         self._clock = clock
         self._outbox = outbox
+        self._backlog = backlog
         self._transport: asyncio.Transport
         self._exchange: Carried | None = None
         self._part: _Part = _HEAD
@@ -98,6 +102,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_paused = False
         self._begun_in = -1
         self._lingering: asyncio.TimerHandle | None = None
+        self._rest = b""
+        self._lost_by: Exception | None = None
+        self._is_lost = False
 
     def __repr__(self) -> str:
         state = "closing" if self.is_closing else "busy" if self._exchange else "idle"
@@ -126,7 +133,10 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         """Go on reading the answer."""
         self._is_paused = False
-        self._transport.resume_reading()
+        if self._rest:
+            self._backlog.add(self)
+        else:
+            self._transport.resume_reading()
 
     def leave(self) -> None:
         """Let the Exchange go, and close: after a tunnel by and by, else at once."""
@@ -185,6 +195,32 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.break_down(now_s)
             raise
 
+    def _put_off(self, rest: bytes) -> None:
+        """Keep the rest of what was read for later turns, and read no more until then."""
+        if not self._rest and not self._is_paused:
+            self._transport.pause_reading()
+        self._rest = rest
+        self._backlog.add(self)
+
+    def go_on(self) -> None:
+        """Look at the next share of what was put off, unless it is held back; then read on."""
+        if self._is_paused:
+            return
+        rest, self._rest = self._rest, b""
+        if self._exchange is not None:
+            self.data_received(rest)
+        self._has_gone_on()
+
+    def _has_gone_on(self) -> None:
+        """Read on if all was looked at; tell that the connection is lost if it was meanwhile."""
+        exchange = self._exchange
+        if self._rest:
+            return
+        if self._is_lost and exchange is not None:
+            self._end(exchange, self._clock())
+        elif not self._is_paused and not self.is_closing:
+            self._transport.resume_reading()
+
     def eof_received(self) -> bool:
         """Take the end of the stream: nobody may begin on it any more."""
         self.is_closing = True
@@ -198,18 +234,27 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Find out what the end of the connection means for the Exchange in hand."""
+        """Find out what the end of the connection means for the Exchange in hand.
+
+        What came before the end is looked at before it.
+        """
         self.is_closing = True
-        exchange, self._exchange = self._exchange, None
-        now_s = self._clock()
         if self._lingering is not None:
             self._lingering.cancel()
+        exchange, now_s = self._exchange, self._clock()
         if exchange is None:
             self._home.lost(self, idle_s=now_s - self.idle_since_s if self.was_used else None)
             return
         self._home.lost(self, idle_s=None)
+        self._is_lost, self._lost_by = True, exc
+        if not self._rest:
+            self._end(exchange, now_s)
+
+    def _end(self, exchange: Carried, now_s: float) -> None:
+        """Tell the Exchange in hand that the connection is lost."""
+        self._exchange = None
         try:
-            self._tell_lost(exchange, exc, now_s)
+            self._tell_lost(exchange, self._lost_by, now_s)
         except Exception:  # as above
             exchange.break_down(now_s)
             raise
@@ -230,23 +275,27 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read(self, exchange: Carried, data: bytes, start: int, now_s: float) -> None:
         """Read all of it from `start` on, or until the Exchange lets go; raises FramingError."""
-        size_bytes = len(data)
+        size_bytes, has_read_head = len(data), False
         while start < size_bytes and self._exchange is exchange:
             part = self._part
             if part is _HEAD:
+                if has_read_head:
+                    self._put_off(data[start:])
+                    return
                 start = self._read_head(exchange, data, start, now_s)
+                has_read_head = True
             elif part is _LENGTH:
                 start = self._read_length(exchange, data, start, now_s)
             elif part is _CHUNKS:
                 start = self._read_chunks(exchange, data, start, now_s)
+                if start < size_bytes and self._part is _CHUNKS:
+                    self._put_off(data[start:])
+                    return
             elif part is _OVER:
                 self._has_extra = True
                 return
             else:
-                rest = data[start:] if start else data
-                if part is _TUNNEL:
-                    exchange.tunnel.passes_back(rest)
-                exchange.upstream_body(rest, now_s)
+                self._read_rest(exchange, data[start:] if start else data, now_s)
                 return
 
     def _read_head(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
@@ -309,6 +358,15 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._part = _END
         exchange.upstream_head(head, now_s)
+
+    def _read_rest(self, exchange: Carried, data: bytes, now_s: float) -> None:
+        """Read what has no end of its own: a tunnel, or a body that ends with the connection."""
+        if self._part is _TUNNEL:
+            size_bytes = exchange.tunnel.passes_back(data)
+            if size_bytes < len(data):
+                self._put_off(data[size_bytes:])
+                data = data[:size_bytes]
+        exchange.upstream_body(data, now_s)
 
     def _read_length(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
         end = min(start + self._left_bytes, len(data))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.chunked import ChunkedReader, TrailersError
+from gateway.core.chunked import MOST_CHUNKS, ChunkedReader, TrailersError
 from gateway.core.headers import FramingError
 from gateway.core.message import Fields
 
@@ -101,6 +101,43 @@ def test_its_repr_tells_where_it_stands() -> None:
 
     chunks.feed(b"a\r\n0\r\n\r\n", 0, lambda _: None)
     assert "<ChunkedReader over>" == repr(chunks)
+
+
+def shares_of(chunks: ChunkedReader, data: bytes) -> tuple[list[bytes], list[int]]:
+    """Feed all of it, a share at a time: what is told, and where each share ended."""
+    told: list[bytes] = []
+    ends = [0]
+    while ends[-1] < len(data) and not chunks.is_over:
+        ends.append(chunks.feed(data, ends[-1], told.append))
+    return told, ends
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"1;a=b\r\nx\r\n", b"01;a\r\nx\r\n"])
+def test_of_many_small_chunks_a_share_is_read_at_a_time_and_told_in_one_piece(chunk: bytes) -> None:
+    told, ends = shares_of(reader(), chunk * 10_000 + b"0\r\n\r\n")
+
+    shares = [after - before for before, after in pairwise(ends)]
+    assert len(told) in {len(shares), len(shares) - 1}, "one piece for each share with a body"
+    assert max(shares) <= MOST_CHUNKS * len(chunk) + len(b"0\r\n\r\n")
+    assert b"x" * 10_000 == b"".join(told)
+
+
+def test_what_came_before_a_chunk_that_is_wrong_is_told() -> None:
+    told: list[bytes] = []
+
+    with pytest.raises(FramingError):
+        reader().feed(b"1\r\na\r\n1\r\nb\r\nz\r\n", 0, told.append)
+
+    assert [b"ab"] == told
+
+
+def test_a_chunk_that_is_longer_than_it_says_is_refused_where_it_ends() -> None:
+    told: list[bytes] = []
+
+    with pytest.raises(FramingError):
+        reader().feed(b"1\r\nab\r\n", 0, told.append)
+
+    assert [b"a"] == told
 
 
 # --- Laws ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
-from gateway.core.websocket import GOING_AWAY, Frames, close_frame
+from gateway.core.websocket import GOING_AWAY, MOST_FRAMES, Frames, close_frame
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 100_000]
 
@@ -38,6 +38,19 @@ def test_a_frame_ends_where_its_length_says(size_bytes: int, *, mask: bool) -> N
     assert not counted(whole[:-1]).takes_another
     assert not counted(whole + b"\x82").takes_another
     assert counted(whole, whole[:1], whole[1:]).takes_another
+
+
+def test_of_many_small_frames_a_share_is_counted_at_a_time() -> None:
+    frames, data = Frames(), frame(0, mask=True) * 10_000 + frame(200)[:3]
+    shares = []
+    while data:
+        shares.append(frames.count(data))
+        data = data[shares[-1] :]
+
+    assert max(shares) <= MOST_FRAMES * len(frame(0, mask=True))
+    assert not frames.takes_another
+    assert frames.count(frame(200)[3:]) == len(frame(200)) - 3
+    assert frames.takes_another
 
 
 def test_between_two_fragments_another_frame_may_stand() -> None:

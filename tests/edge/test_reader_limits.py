@@ -202,14 +202,57 @@ def test_what_follows_a_request_is_held_until_it_is_answered() -> None:
     reader.feed(GET + GET[:10])
     reader.feed(GET[10:] + b"junk")
     assert 1 == len(receiver.reading.requests)
-    assert reader.held
+    assert 31 == reader.held_bytes
     assert "<RequestReader HEAD, 31 bytes held>" == repr(reader)
 
     receiver.holds = False
-    wrong = reader.feed(reader.take_held())
-    assert (BAD, "Invalid method encountered") == wrong
+    assert reader.go_on() is None
     assert 2 == len(receiver.reading.requests)
-    assert not reader.held
+    assert (BAD, "Invalid method encountered") == reader.go_on()
+    assert not reader.held_bytes
+
+
+def test_one_request_is_read_at_a_time_however_many_came() -> None:
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+
+    reader.feed(GET * 1000)
+
+    for count in range(1, 1000):
+        assert count == len(receiver.reading.requests)
+        assert (1000 - count) * len(GET) == reader.held_bytes
+        assert reader.go_on() is None
+    assert not reader.held_bytes
+
+
+def test_a_body_and_one_more_request_are_read_at_a_time() -> None:
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+
+    reader.feed(post + b"ab")
+    reader.feed(b"c" + GET + GET)
+
+    assert [b"POST", b"GET"] == [one.method for one in receiver.reading.requests]
+    assert len(GET) == reader.held_bytes
+
+
+def test_of_small_chunks_a_share_is_read_at_a_time() -> None:
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    reader.feed(post + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n" + GET)
+    sizes = [len(receiver.reading.requests[0].body)]
+    assert reader.is_in_body
+    while reader.held_bytes:
+        assert reader.go_on() is None
+        sizes.append(len(receiver.reading.requests[0].body))
+
+    assert len(sizes) > 4
+    assert 5000 == sizes[-1]
+    assert [b"POST", b"GET"] == [one.method for one in receiver.reading.requests]
+    assert not reader.is_in_body
 
 
 @pytest.mark.parametrize("size_bytes", range(1, len(GET)))

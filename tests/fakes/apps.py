@@ -7,6 +7,7 @@ scopes that it got; everything else here always does the same.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -108,6 +109,28 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     assert scope["type"] == "http"
     body = await body_of(receive)
     await answers(200, scope["raw_path"] + b" " + body)(scope, receive, send)
+
+
+async def idle(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer nothing, and take nothing of the body."""
+    del receive, send
+    assert scope["type"] == "http"
+    await asyncio.Event().wait()
+
+
+async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer without an end."""
+    del receive
+    assert scope["type"] == "http"
+    await send(start())
+    while True:
+        await send(piece(bytes(65536)))
+
+
+async def spent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the CPU time that the thread of the loop has taken so far."""
+    assert scope["type"] == "http"
+    await answers(200, b'{"cpu_s": %.9f}' % time.thread_time())(scope, receive, send)
 
 
 async def stream_back(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ sides are those of `tests.fakes.sides`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.core.breaker import BreakerState
@@ -23,6 +23,7 @@ from gateway.core.policy import (
     Timeouts,
 )
 from gateway.core.routing import Route, RouteMatch
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
@@ -71,6 +72,7 @@ class Stage:
         self.policies = policies or Policies()
         self.clock = FakeClock()
         self.deadlines = Deadlines()
+        self.turns: list[Callable[[], None]] = []
         self.observer = RecordingObserver()
         self.pools: dict[str, FakePool] = {}
         self.engine = Engine(
@@ -80,10 +82,16 @@ class Stage:
             observer=self.observer,
             deadlines=self.deadlines,
             outbox=at_once(),
+            backlog=Backlog(when=self.turns.append),
         )
         self.route()
         if instances is not None:
             self.publish(instance(key) for key in instances)
+
+    def pass_turns(self) -> None:
+        """Let the turns of the loop pass that anybody waits for."""
+        while self.turns:
+            self.turns.pop(0)()
 
     @property
     def fleet(self) -> Fleet[ConnectionPool]:

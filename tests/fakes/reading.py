@@ -129,6 +129,8 @@ def read(*pieces: bytes, limits: ReaderLimits = ROOMY) -> Reading:
     reader = reader_for(receiver, limits)
     for piece in pieces:
         wrong = reader.feed(piece)
+        while wrong is None and reader.held_bytes:
+            wrong = reader.go_on()
         if wrong is not None:
             receiver.reading.wrong = wrong[0]
             break

@@ -124,6 +124,7 @@ class Visit:
         self._waiting.extend(pieces)
         while self._waiting and self.transport.is_read and not self.transport.ending:
             self.connection.data_received(self._waiting.popleft())
+            self.stage.pass_turns()
         self._settle_ending()
 
     def pass_time(self, by_s: float) -> None:
@@ -138,6 +139,7 @@ class Visit:
 
     def next_connection(self) -> FakeConnection:
         """Let what was told leave, and look at the connection that carries the next request."""
+        self.stage.pass_turns()
         self.connection.flush()
         self._settle_ending()
         return self.instance

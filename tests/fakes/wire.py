@@ -7,11 +7,12 @@ and closes only when told; what the connection tells its Exchange is recorded in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields, Request
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
@@ -175,7 +176,10 @@ class Line:
         self.clock = FakeClock()
         self.home = FakeHome()
         self.transport = FakeTransport(is_tls=is_tls)
-        self.connection = UpstreamConnection(self.home, self.clock, outbox or at_once())
+        self._turns: list[Callable[[], None]] = []
+        self.connection = UpstreamConnection(
+            self.home, self.clock, outbox or at_once(), Backlog(when=self._turns.append)
+        )
         self.connection.connection_made(self.transport)
 
     def begin(
@@ -199,10 +203,20 @@ class Line:
         return exchange
 
     def receive(self, *reads: bytes) -> None:
-        """Let the instance's bytes arrive in these reads; none after the connection is closed."""
+        """Let the instance's bytes arrive in these reads; none after the connection is closed.
+
+        After each, the turns pass that the connection needs to look at all of it.
+        """
         for read in reads:
             if not self.transport.is_aborted:
                 self.connection.data_received(read)
+                self.pass_turns()
+
+    def pass_turns(self, count: int | None = None) -> None:
+        """Let so many turns of the loop pass; None for as many as anybody waits for."""
+        while self._turns and count != 0:
+            self._turns.pop(0)()
+            count = None if count is None else count - 1
 
     def close(self, error: Exception | None = None) -> None:
         """Let the connection end."""

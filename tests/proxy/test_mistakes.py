@@ -13,6 +13,7 @@ from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields
 from gateway.core.model import Instance
 from gateway.core.policy import BreakerPolicy
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.pool import Pool
 from tests.fakes.engine import Policies, Stage
@@ -68,6 +69,7 @@ class RealStage(Stage):
             clock=self.clock,
             deadlines=self.deadlines,
             outbox=at_once(),
+            backlog=Backlog(),
         )
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:

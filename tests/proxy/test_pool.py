@@ -12,6 +12,7 @@ import pytest
 from gateway.core.failure import Failure
 from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
+from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.pool import MAX_IDLE, TRUSTED_IDLE_S, Pool
 from gateway.proxy.tls import TlsClient
@@ -94,12 +95,13 @@ class Place:
             clock=self.clock,
             deadlines=self.deadlines,
             outbox=at_once(),
+            backlog=Backlog(),
             tls=tls,
         )
 
     def idle(self, pool: Pool) -> UpstreamConnection:
         """Let a connection without a socket carry one Exchange and go home."""
-        connection = UpstreamConnection(pool, self.clock, at_once())
+        connection = UpstreamConnection(pool, self.clock, at_once(), Backlog())
         connection.connection_made(FakeTransport())
         exchange = Waiter()
         exchange.connection = connection
@@ -419,7 +421,7 @@ async def test_an_upload_that_nobody_reads_does_not_hide_the_end_of_the_stream(
 
 async def test_what_an_instance_says_of_idle_connections_is_kept_to(place: Place) -> None:
     pool = place.pool(on_port(1))
-    connection = UpstreamConnection(pool, place.clock, at_once())
+    connection = UpstreamConnection(pool, place.clock, at_once(), Backlog())
     connection.connection_made(FakeTransport())
     exchange = Waiter()
     exchange.connection = connection

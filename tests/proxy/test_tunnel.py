@@ -362,6 +362,7 @@ def test_both_ends_are_told_where_the_protocol_has_a_word_for_it(
     play, connection = switched(stage, protocol)
     sent_before = len(connection.sent)
     stage.send(play, up)
+    play.exchange.tunnel.passes_on(up)
     play.exchange.tunnel.passes_back(down)
 
     play.exchange.tunnel.close(play.exchange, stage.clock())

@@ -1,0 +1,137 @@
+"""How connections with bytes that were put off take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.proxy.backlog import TURN_S, Backlog
+
+
+class Turns:
+    """Turns of a loop that pass when the test says so, and a clock that only work moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.due: list[Callable[[], None]] = []
+        self.done: list[str] = []
+        self.backlog = Backlog(lambda: self.now_s, self.due.append)
+
+    def end(self) -> None:
+        due, self.due[:] = self.due[:], []
+        assert len(due) <= 1, "asked for twice"
+        for act in due:
+            act()
+
+
+class Waiting:
+    """A connection that has so many shares of work, each of which takes so long."""
+
+    def __init__(self, turns: Turns, name: str, shares: int, takes_s: float = 0.0) -> None:
+        self._turns = turns
+        self._name = name
+        self._shares = shares
+        self._takes_s = takes_s
+        turns.backlog.add(self)
+
+    def go_on(self) -> None:
+        self._shares -= 1
+        self._turns.now_s += self._takes_s
+        self._turns.done.append(self._name)
+        if self._shares:
+            self._turns.backlog.add(self)
+
+
+class Broken(Waiting):
+    """One that makes a mistake."""
+
+    def go_on(self) -> None:
+        super().go_on()
+        raise KeyError("a mistake")
+
+
+def test_each_does_one_share_in_a_turn() -> None:
+    turns = Turns()
+    Waiting(turns, "a", 3)
+    Waiting(turns, "b", 1)
+    Waiting(turns, "c", 2)
+    assert "<Backlog 3 waiting>" == repr(turns.backlog)
+
+    turns.end()
+    assert ["a", "b", "c"] == turns.done
+    turns.end()
+    turns.end()
+
+    assert ["a", "b", "c", "a", "c", "a"] == turns.done
+    assert [] == turns.due
+
+
+def test_who_has_waited_longest_goes_first_when_the_time_of_a_turn_is_over() -> None:
+    turns = Turns()
+    for name in "abc":
+        Waiting(turns, name, 2, takes_s=TURN_S * 0.6)
+
+    turns.end()
+    assert ["a", "b"] == turns.done
+    turns.end()
+    assert ["a", "b", "c", "a"] == turns.done
+    turns.end()
+    assert ["a", "b", "c", "a", "b", "c"] == turns.done
+    assert [] == turns.due
+
+
+def test_who_waits_already_waits_once() -> None:
+    turns = Turns()
+    one = Waiting(turns, "a", 1)
+    turns.backlog.add(one)
+
+    turns.end()
+    assert ["a"] == turns.done
+
+
+def test_who_left_is_forgotten_also_in_the_middle_of_a_turn() -> None:
+    turns = Turns()
+    backlog = turns.backlog
+
+    class Leaves(Waiting):
+        def go_on(self) -> None:
+            super().go_on()
+            backlog.discard(last)
+
+    Leaves(turns, "a", 1)
+    last = Waiting(turns, "b", 1)
+    backlog.discard(Waiting(turns, "c", 1))
+
+    turns.end()
+    assert ["a"] == turns.done
+    assert [] == turns.due
+
+
+async def test_a_mistake_of_one_is_told_to_the_loop_and_holds_up_nobody() -> None:
+    turns = Turns()
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(repr(context["exception"]))
+    )
+    Broken(turns, "a", 1)
+    Waiting(turns, "b", 1)
+
+    turns.end()
+    assert ["a", "b"] == turns.done
+    assert ["KeyError('a mistake')"] == told
+
+
+async def test_it_goes_on_in_the_next_turn_of_the_loop() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def go_on(self) -> None:
+            self.count += 1
+
+    one = Once()
+    Backlog().add(one)
+    assert 0 == one.count
+    await asyncio.sleep(0)
+
+    assert 1 == one.count
