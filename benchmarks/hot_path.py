@@ -90,6 +90,9 @@ class _Wire(asyncio.Transport):
         super().__init__({"peername": ("192.0.2.1", 4711), "sockname": ("192.0.2.2", 8080)})
         self.written = b""
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Keep whatever is written."""
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
 
@@ -126,8 +129,10 @@ class HotPath:
         for member in gateway.engine.fleets["users"].members.values():
             pool = member.pool
             assert isinstance(pool, Pool)
-            backlog = gateway.engine.backlog
-            connection = UpstreamConnection(pool, time.monotonic, self._outbox, backlog)
+            engine = gateway.engine
+            connection = UpstreamConnection(
+                pool, time.monotonic, self._outbox, engine.backlog, engine.buffer
+            )
             wire = _Wire()
             connection.connection_made(wire)
             connection.was_used, connection.idle_since_s = True, time.monotonic()

@@ -247,6 +247,7 @@ class Gateway:
             deadlines=self.deadlines,
             outbox=self.engine.outbox,
             backlog=self.engine.backlog,
+            buffer=self.engine.buffer,
             tls=self._tls.client(service, instance),
         )
         pool.max_connections = service.max_connections

@@ -249,7 +249,8 @@ class Settings(BaseSettings):
     max_connections: Count = Field(
         default=10_000,
         description="Clients' connections at once, from the moment that they are accepted; keep "
-        "the limit of open files above twice that.",
+        "the limit of open files above twice that. Each may hold 192 KiB when its other side takes "
+        "nothing: see [memory](operations.md#memory).",
     )
     max_connections_per_address: CountOrNone = Field(
         default=0,

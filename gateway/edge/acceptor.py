@@ -27,6 +27,9 @@ from gateway.core.message import Peer
 from gateway.edge.places import Place, Places
 from gateway.edge.proxied import read_header
 from gateway.edge.proxy_protocol import ProxyProtocolError, Told
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
+from gateway.runtime.secured import SecuredConnection
 
 _log = structlog.get_logger()
 
@@ -42,18 +45,30 @@ PeerOf = Callable[[str, Told | None], Peer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preliminaries:
-    """What comes before HTTP on a connection. All times are seconds.
+class Tls:
+    """TLS with the clients of one listener. All times are seconds.
 
-    `header_timeout_s` is how long the PROXY header may take, None where there is none; the others
-    are None without TLS (`tls`). `shutdown_timeout_s` is how long a client may take to confirm the
-    end of the session.
+    `shutdown_timeout_s` is how long a client may take to confirm the end of the session. `buffer`
+    and `backlog` are those of the loop.
+    """
+
+    context: ssl.SSLContext
+    handshake_timeout_s: float
+    shutdown_timeout_s: float
+    buffer: Buffer
+    backlog: Backlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preliminaries:
+    """What comes before HTTP on a connection.
+
+    `header_timeout_s` is how long the PROXY header may take (seconds), None where there is none;
+    `tls` is None for plain connections.
     """
 
     header_timeout_s: float | None = None
-    tls: ssl.SSLContext | None = None
-    handshake_timeout_s: float | None = None
-    shutdown_timeout_s: float | None = None
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,17 +204,33 @@ class Acceptor:
         first = self._first
         try:
             told = await self._header_of(sock, address, place)
-            await self._loop.connect_accepted_socket(
-                partial(self._make, told, place),
-                sock,
-                ssl=first.tls,
-                ssl_handshake_timeout=first.handshake_timeout_s,
-                ssl_shutdown_timeout=first.shutdown_timeout_s,
-            )
+            if first.tls is None:
+                make = partial(self._make, told, place)
+                await self._loop.connect_accepted_socket(make, sock)
+            else:
+                await self._secure(self._make(told, place), sock, first.tls)
         except (OSError, ProxyProtocolError) as error:
             _log.debug("connection_refused", reason=str(error) or type(error).__name__)
             return False
         return True
+
+    async def _secure(self, protocol: asyncio.Protocol, sock: socket.socket, tls: Tls) -> None:
+        """Shake hands; raises OSError where the client does not, or not in time."""
+        secured = SecuredConnection(
+            protocol,
+            tls.context,
+            buffer=tls.buffer,
+            backlog=tls.backlog,
+            server_name=None,
+            shutdown_timeout_s=tls.shutdown_timeout_s,
+        )
+        await self._loop.connect_accepted_socket(lambda: secured, sock)
+        try:
+            async with asyncio.timeout(tls.handshake_timeout_s):
+                await secured.ready
+        except BaseException:
+            secured.abort()
+            raise
 
     def _begun(self, sock: socket.socket, place: Place | None, task: asyncio.Task[bool]) -> None:
         """Close what did not become a connection, also when its task never came to its start."""

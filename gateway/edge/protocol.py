@@ -41,6 +41,7 @@ from gateway.edge.wire import (
     last_chunk,
 )
 from gateway.proxy.exchange import Exchange
+from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, read_in_pieces
 
 if TYPE_CHECKING:
     from gateway.edge.fast import FastFace
@@ -92,6 +93,7 @@ class ClientConnection(Leaving):
         self._is_choked = False
         self._is_reading = True
         self._is_held = False
+        self._reads_pieces = False
 
     def __repr__(self) -> str:
         state = "lingering" if self._is_lingering else repr(self._exchange)
@@ -102,6 +104,7 @@ class ClientConnection(Leaving):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; refuse everything where there are too many connections already."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(MOST_UNSENT_BYTES)
         face = self._face
         peer = face.peers.of(transport, self._told)
         self._reader = RequestReader(
@@ -143,6 +146,8 @@ class ClientConnection(Leaving):
 
     def _put_off(self) -> None:
         """Look at what is held in a later turn, if nothing else has to come before that."""
+        if self._reader.held_bytes > LARGE_BYTES:
+            self._read_in_pieces()
         self._set_reading()
         if self._may_go_on():
             self._backlog.add(self)
@@ -262,8 +267,16 @@ class ClientConnection(Leaving):
 
     def request_body(self, chunk: bytes) -> None:
         """Pass a piece of the body to the Exchange that it belongs to."""
+        if len(chunk) > LARGE_BYTES:
+            self._read_in_pieces()
         if self._exchange is not None:
             self._exchange.client_body(chunk, self._clock())
+
+    def _read_in_pieces(self) -> None:
+        """Read in small pieces from now on: much has come at once."""
+        if not self._reads_pieces and self._is_reading:
+            self._reads_pieces = True
+            read_in_pieces(self._transport, self, self._engine.buffer)
 
     def request_ended(self, trailers: Fields) -> None:
         """Tell the Exchange that its request is whole."""
@@ -300,6 +313,8 @@ class ClientConnection(Leaving):
         """Pass bytes through the tunnel, a share of them at a time."""
         exchange, reader = self._exchange, self._reader
         assert exchange is not None, "a tunnel is over when its Exchange is"
+        if len(data) > LARGE_BYTES:
+            self._read_in_pieces()
         if reader.held_bytes:
             reader.hold(reader.take_held() + data)
         else:

@@ -21,13 +21,15 @@ from typing import Any, Literal, cast
 import structlog
 import uvicorn
 
-from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries
+from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries, Tls
 from gateway.edge.asgi import AnswerBrokenOffError
 from gateway.edge.fast import FastFace
 from gateway.edge.places import Place
 from gateway.edge.protocol import ClientConnection
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.tls import without_odd_names
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 
 _log = structlog.get_logger()
 
@@ -125,18 +127,26 @@ class SiteServer(uvicorn.Server):
     def _open(self) -> Acceptor:
         """Make the connections of the listener ours; gives what uvicorn closes in the end."""
         site, options = self._site, self._options
-        is_plain = site.tls is None
         return Acceptor(
             site.listener,
             self._connection,
             spawn=self._tasks.create_task,
             first=Preliminaries(
                 header_timeout_s=options.head_timeout_s if site.is_proxied else None,
-                tls=site.tls,
-                handshake_timeout_s=None if is_plain else options.handshake_timeout_s,
-                shutdown_timeout_s=None if is_plain else _SHUTDOWN_TIMEOUT_S,
+                tls=None if site.tls is None else self._tls(site.tls),
             ),
             entrance=self._entrance(),
+        )
+
+    def _tls(self, context: ssl.SSLContext) -> Tls:
+        face = self._site.http
+        engine = face.engine if isinstance(face, FastFace) else None
+        return Tls(
+            context=context,
+            handshake_timeout_s=self._options.handshake_timeout_s,
+            shutdown_timeout_s=_SHUTDOWN_TIMEOUT_S,
+            buffer=engine.buffer if engine else Buffer(),
+            backlog=engine.backlog if engine else Backlog(),
         )
 
     def _entrance(self) -> Entrance | None:

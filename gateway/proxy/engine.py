@@ -20,7 +20,6 @@ from gateway.core.model import Instance, Snapshot
 from gateway.core.paths import PathError, PathRules, is_plain, readings
 from gateway.core.policy import PathPolicy, TlsPolicy
 from gateway.core.routing import NoMatch, RouteMatch, RouteTable
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.ending import Ending
 from gateway.proxy.exchange import Exchange
@@ -28,6 +27,8 @@ from gateway.proxy.load import Loads
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import ClientSide, ConnectionPool, Observer
 from gateway.proxy.target import Target
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 
 Mount = Callable[[Target], None]
 
@@ -64,6 +65,7 @@ class Engine:
         self.deadlines = deadlines
         self.outbox = outbox or Outbox()
         self.backlog = backlog or Backlog()
+        self.buffer = Buffer()
         self.loads = Loads(deadlines)
         self.via = _VIA_LINE
         self.zone: str | None = None

@@ -16,17 +16,20 @@ from typing import Protocol
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import Carried
 from gateway.proxy.tls import TlsClient, is_of_tls, reason_of
 from gateway.proxy.upstream import UpstreamConnection
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
+from gateway.runtime.secured import SecuredConnection
 
 _OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 MAX_IDLE = 256
 TRUSTED_IDLE_S = 1.0
+_SHUTDOWN_TIMEOUT_S = 2.0
 
 
 class Spawn(Protocol):
@@ -56,6 +59,7 @@ class Pool:
         deadlines: Deadlines,
         outbox: Outbox,
         backlog: Backlog,
+        buffer: Buffer,
         tls: TlsClient | None = None,
     ) -> None:
         self._instance = instance
@@ -65,6 +69,7 @@ class Pool:
         self._deadlines = deadlines
         self._outbox = outbox
         self._backlog = backlog
+        self._buffer = buffer
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self.max_connections: int | None = None
@@ -168,13 +173,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         instance, tls = self._instance, self._tls
         try:
-            _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self, self._clock, self._outbox, self._backlog),
-                instance.host,
-                instance.port,
-                ssl=None if tls is None else tls.context,
-                server_hostname=None if tls is None else tls.server_name,
+            connection = UpstreamConnection(
+                self, self._clock, self._outbox, self._backlog, self._buffer
             )
+            if tls is None:
+                await loop.create_connection(lambda: connection, instance.host, instance.port)
+            else:
+                await self._secure(connection, tls)
             if connection.is_closing:
                 raise ConnectionError("closed at once")
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be a host name
@@ -189,3 +194,23 @@ class Pool:
         self._connecting.pop(exchange, None)
         self._open.add(connection)
         exchange.upstream_ready(connection, self._clock())
+
+    async def _secure(self, connection: UpstreamConnection, tls: TlsClient) -> None:
+        """Connect over TLS."""
+        secured = SecuredConnection(
+            connection,
+            tls.context,
+            buffer=self._buffer,
+            backlog=self._backlog,
+            server_name=tls.server_name,
+            shutdown_timeout_s=_SHUTDOWN_TIMEOUT_S,
+        )
+        instance = self._instance
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: secured, instance.host, instance.port
+            )
+            await secured.ready
+        except BaseException:
+            secured.abort()
+            raise

@@ -27,10 +27,11 @@ from gateway.proxy.answers import (
     check_head,
     read_head,
 )
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.loss import UNASKED, loss_of
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tls import was_cut
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, Buffer, read_in_pieces
 
 if TYPE_CHECKING:
     from gateway.proxy.sides import Carried
@@ -80,7 +81,12 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, home: Home, clock: Callable[[], float], outbox: Outbox, backlog: Backlog
+        self,
+        home: Home,
+        clock: Callable[[], float],
+        outbox: Outbox,
+        backlog: Backlog,
+        buffer: Buffer,
     ) -> None:
         self.was_used = False
         self.idle_since_s = 0.0
@@ -89,6 +95,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._clock = clock
         self._outbox = outbox
         self._backlog = backlog
+        self._buffer = buffer
+        self._reads_pieces = False
         self._transport: asyncio.Transport
         self._exchange: Carried | None = None
         self._part: _Part = _HEAD
@@ -172,6 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(MOST_UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Take what the instance sent, and tell the Exchange what it means."""
@@ -276,6 +285,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _read(self, exchange: Carried, data: bytes, start: int, now_s: float) -> None:
         """Read all of it from `start` on, or until the Exchange lets go; raises FramingError."""
         size_bytes, has_read_head = len(data), False
+        if size_bytes > LARGE_BYTES:
+            self._read_in_pieces()
         while start < size_bytes and self._exchange is exchange:
             part = self._part
             if part is _HEAD:
@@ -288,15 +299,18 @@ class UpstreamConnection(asyncio.Protocol):
                 start = self._read_length(exchange, data, start, now_s)
             elif part is _CHUNKS:
                 start = self._read_chunks(exchange, data, start, now_s)
-                if start < size_bytes and self._part is _CHUNKS:
-                    self._put_off(data[start:])
-                    return
             elif part is _OVER:
                 self._has_extra = True
                 return
             else:
                 self._read_rest(exchange, data[start:] if start else data, now_s)
                 return
+
+    def _read_in_pieces(self) -> None:
+        """Read in small pieces from now on: much has come at once."""
+        if not self._reads_pieces and not self._is_paused:
+            self._reads_pieces = True
+            read_in_pieces(self._transport, self, self._buffer)
 
     def _read_head(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
         """Read on in a head; return where it ended, or the data did."""
@@ -384,6 +398,9 @@ class UpstreamConnection(asyncio.Protocol):
         end = self._chunks.feed(data, start, tell)
         if self._chunks.is_over:
             self._part = _OVER
+        elif end < len(data) and self._exchange is exchange:
+            self._put_off(data[end:])
+            return len(data)
         return end
 
     # --- What it means ---------------------------------------------------------------------------

@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 
 from gateway.core.message import Peer
 from gateway.edge import acceptor
-from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries
+from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries, Tls
 from gateway.edge.peers import Peers
 from gateway.edge.places import MOST_REFUSED, Place, Places
 from gateway.edge.proxy_protocol import Told
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 from tests.fakes.client import RawClient
 from tests.fakes.waiting import wait_until
 
@@ -198,7 +200,13 @@ async def test_a_connection_counts_before_its_header_has_come() -> None:
 async def test_a_connection_counts_before_its_handshake_is_over() -> None:
     places = limits(max_per_address=1)
     first = Preliminaries(
-        tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), handshake_timeout_s=5, shutdown_timeout_s=1
+        tls=Tls(
+            context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+            handshake_timeout_s=5,
+            shutdown_timeout_s=1,
+            buffer=Buffer(),
+            backlog=Backlog(),
+        )
     )
     async with staged(first, places) as stage, RawClient(stage.port):
         await wait_until(lambda: places.count == 1)

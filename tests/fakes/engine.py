@@ -23,11 +23,11 @@ from gateway.core.policy import (
     Timeouts,
 )
 from gateway.core.routing import Route, RouteMatch
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.sides import ConnectionPool
+from gateway.runtime.backlog import Backlog
 from tests.fakes.clock import FakeClock
 from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient, FakeConnection, FakePool, RecordingObserver

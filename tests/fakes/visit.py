@@ -67,6 +67,12 @@ class FakeClientTransport(asyncio.Transport):
         assert not self.is_tls
         self.is_half_closed = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass  # a test hands over what it reads itself
+
     def pause_reading(self) -> None:
         assert self.is_read, "paused twice"
         self.is_read = False

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields, Request
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 from tests.fakes.clock import FakeClock
 from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient
@@ -51,6 +52,12 @@ class FakeTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.is_half_closed = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass  # a test hands over what it reads itself
 
     def pause_reading(self) -> None:
         self.is_read = False
@@ -178,7 +185,7 @@ class Line:
         self.transport = FakeTransport(is_tls=is_tls)
         self._turns: list[Callable[[], None]] = []
         self.connection = UpstreamConnection(
-            self.home, self.clock, outbox or at_once(), Backlog(when=self._turns.append)
+            self.home, self.clock, outbox or at_once(), Backlog(when=self._turns.append), Buffer()
         )
         self.connection.connection_made(self.transport)
 

@@ -13,9 +13,10 @@ from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields
 from gateway.core.model import Instance
 from gateway.core.policy import BreakerPolicy
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.pool import Pool
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 from tests.fakes.engine import Policies, Stage
 from tests.fakes.outbox import at_once
 from tests.fakes.peer import Action
@@ -70,6 +71,7 @@ class RealStage(Stage):
             deadlines=self.deadlines,
             outbox=at_once(),
             backlog=Backlog(),
+            buffer=Buffer(),
         )
 
     def _spawn(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:

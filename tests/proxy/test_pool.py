@@ -12,11 +12,12 @@ import pytest
 from gateway.core.failure import Failure
 from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
-from gateway.proxy.backlog import Backlog
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.pool import MAX_IDLE, TRUSTED_IDLE_S, Pool
 from gateway.proxy.tls import TlsClient
 from gateway.proxy.upstream import UpstreamConnection
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import instance
 from tests.fakes.outbox import at_once
@@ -96,12 +97,13 @@ class Place:
             deadlines=self.deadlines,
             outbox=at_once(),
             backlog=Backlog(),
+            buffer=Buffer(),
             tls=tls,
         )
 
     def idle(self, pool: Pool) -> UpstreamConnection:
         """Let a connection without a socket carry one Exchange and go home."""
-        connection = UpstreamConnection(pool, self.clock, at_once(), Backlog())
+        connection = UpstreamConnection(pool, self.clock, at_once(), Backlog(), Buffer())
         connection.connection_made(FakeTransport())
         exchange = Waiter()
         exchange.connection = connection
@@ -421,7 +423,7 @@ async def test_an_upload_that_nobody_reads_does_not_hide_the_end_of_the_stream(
 
 async def test_what_an_instance_says_of_idle_connections_is_kept_to(place: Place) -> None:
     pool = place.pool(on_port(1))
-    connection = UpstreamConnection(pool, place.clock, at_once(), Backlog())
+    connection = UpstreamConnection(pool, place.clock, at_once(), Backlog(), Buffer())
     connection.connection_made(FakeTransport())
     exchange = Waiter()
     exchange.connection = connection

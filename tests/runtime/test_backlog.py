@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.proxy.backlog import TURN_S, Backlog
+from gateway.runtime.backlog import TURN_S, Backlog
 
 
 class Turns:

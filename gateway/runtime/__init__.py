@@ -1,0 +1,6 @@
+"""What both sides need of the event loop and know nothing of each other by. Imports only the core.
+
+backlog     bytes that were read and are not looked at yet: a share of them in each turn
+pieces      large bodies over plain connections, read in small pieces
+secured     a TLS session over a plain connection: bounded memory, handshakes in shares
+"""

@@ -1,0 +1,365 @@
+"""A TLS session over a plain connection, with bounded memory.
+
+It is the protocol of the plain connection and the transport of its own protocol at the same time.
+asyncio's and uvloop's TLS keep up to 1.5 MiB for a connection whose other side takes nothing: each
+has a buffer of 256 KiB of its own for reading, and two of up to 512 KiB for what is to be written.
+Here nothing is kept but what OpenSSL needs. What is read comes into one buffer that all connections
+share, and is decrypted at once; what is written is encrypted at once and waits in the plain
+connection, whose limits hold.
+
+    HANDSHAKE ──▶ OPEN ──▶ ENDING ──▶ CLOSED
+        │                    close_notify was sent; what still comes is dropped
+        └──▶ CLOSED
+
+A handshake costs a server a millisecond or two. So each of its steps is a share of the Backlog:
+hundreds of clients that connect at once hold nobody up.
+
+RFC 8446 §6.1: a session ends with close_notify in each direction; one that ends without it may have
+been cut. Renegotiation (TLS 1.2) must be off in the context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from enum import IntEnum
+from typing import Any, Final, cast
+
+from gateway.runtime.backlog import Backlog
+from gateway.runtime.pieces import Buffer
+
+_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 §5.1
+_BROKEN_OFF: Final = "the connection was closed"
+
+
+class _State(IntEnum):
+    """Where a session is."""
+
+    HANDSHAKE = 0
+    OPEN = 1
+    ENDING = 2
+    CLOSED = 3
+
+
+_HANDSHAKE, _OPEN, _ENDING, _CLOSED = _State
+
+
+class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
+    """TLS for one `protocol`, which gets this as its transport once the session stands.
+
+    `ready` is done then; it raises ssl.SSLError or OSError where there is no session. It does not
+    end by itself: whoever waits for it sets a limit and calls `abort`. `server_name` is who is
+    verified, None on the side that serves. `shutdown_timeout_s` is how long the other side may take
+    to end the connection after we have ended the session.
+    """
+
+    def __init__(  # noqa: PLR0913 -- they are all different things
+        self,
+        protocol: asyncio.Protocol,
+        context: ssl.SSLContext,
+        *,
+        buffer: Buffer,
+        backlog: Backlog,
+        server_name: str | None,
+        shutdown_timeout_s: float,
+    ) -> None:
+        super().__init__()
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._protocol = protocol
+        self._view = buffer.view
+        self._backlog = backlog
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._is_server = server_name is None
+        self._session = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=self._is_server,
+            server_hostname=server_name,
+        )
+        self._state: _State = _HANDSHAKE
+        self._plain: asyncio.Transport
+        self._is_paused = False
+        self._has_put_off = False
+        self._has_ended = False
+        self._is_at_end = False
+        self._error: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<SecuredConnection {self._state.name}, {self._protocol!r}>"
+
+    # --- The plain connection tells --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the plain connection; a client begins the handshake."""
+        self._plain = cast("asyncio.Transport", transport)
+        if not self._is_server:
+            self._shake_hands()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the memory for the next read."""
+        del sizehint
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        state = self._state
+        if state is _OPEN:
+            if self._is_paused or self._has_put_off:
+                self._incoming.write(self._view[:nbytes])
+            else:
+                self._read(nbytes)
+        elif state is _HANDSHAKE:
+            self._incoming.write(self._view[:nbytes])
+            self._put_off()
+
+    def eof_received(self) -> bool:
+        """Take the end of the plain connection: if the session has not ended, it was cut."""
+        self._is_at_end = True
+        self._incoming.write_eof()
+        if self._has_put_off or self._is_paused:
+            return True  # what is here already is looked at before the end
+        if self._state is _OPEN:
+            self._read()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the protocol, or whoever waits for the session."""
+        was_ready = self._state is not _HANDSHAKE
+        self._state = _CLOSED
+        self._backlog.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if was_ready:
+            self._protocol.connection_lost(self._error or exc)
+        elif not self.ready.done():
+            self.ready.set_exception(exc or ConnectionResetError(_BROKEN_OFF))
+            self.ready.exception()  # whoever waited may have given up
+
+    def pause_writing(self) -> None:
+        """Pass on that the other side takes no more for now."""
+        if self._state is _OPEN:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that the other side takes more again."""
+        if self._state is _OPEN:
+            self._protocol.resume_writing()
+
+    # --- The session -----------------------------------------------------------------------------
+
+    def _put_off(self) -> None:
+        """Go on in a later turn, and read no more until then."""
+        if not self._has_put_off:
+            self._has_put_off = True
+            self._plain.pause_reading()
+        self._backlog.add(self)
+
+    def go_on(self) -> None:
+        """Take the next step of the handshake, or look at what was put off."""
+        self._has_put_off = False
+        if self._state is _HANDSHAKE:
+            self._shake_hands()
+        elif self._state is _OPEN and not self._is_paused:
+            self._read()
+        if self._state < _CLOSED and not self._is_paused and not self._plain.is_closing():
+            self._plain.resume_reading()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+        except ssl.SSLError as error:
+            self._fail_handshake(error)
+        else:
+            self._open()
+
+    def _fail_handshake(self, error: ssl.SSLError) -> None:
+        self._send()  # the alert that says why
+        if not self.ready.done():
+            is_eof = isinstance(error, ssl.SSLEOFError)
+            self.ready.set_exception(ConnectionResetError(_BROKEN_OFF) if is_eof else error)
+            self.ready.exception()
+        self._plain.close()
+
+    def _open(self) -> None:
+        self._send()
+        self._state = _OPEN
+        self._protocol.connection_made(self)
+        if not self.ready.done():
+            self.ready.set_result(None)
+        if self._incoming.pending or self._session.pending():
+            self._read()  # what came behind the handshake
+
+    def _send(self) -> None:
+        """Send what the session has to say."""
+        if self._outgoing.pending:
+            self._plain.write(self._outgoing.read())
+
+    def _read(self, nbytes: int = 0) -> None:
+        """Decrypt all that is here and so many bytes that were just read; pass it on in one piece.
+
+        The session gets a record's worth at a time: its memory grows to what it once held.
+        """
+        pieces: list[bytes] = []
+        view, incoming = self._view, self._incoming
+        try:
+            if not nbytes:
+                self._decrypt(pieces)
+            for start in range(0, nbytes, _RECORD_BYTES):
+                incoming.write(view[start : min(start + _RECORD_BYTES, nbytes)])
+                self._decrypt(pieces)
+        except ssl.SSLZeroReturnError:
+            self._has_ended = True
+        except ssl.SSLError as error:
+            self._error = error
+        if self._outgoing.pending:
+            self._send()
+        if pieces:
+            self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._has_ended or self._is_at_end or self._error is not None:
+            self._end_reading()
+
+    def _decrypt(self, pieces: list[bytes]) -> None:
+        """Decrypt what the session was given, up to a record that is not whole yet."""
+        session, incoming = self._session, self._incoming
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while incoming.pending or session.pending():
+                if not (data := session.read(_RECORD_BYTES)):
+                    raise ssl.SSLZeroReturnError
+                pieces.append(data)
+
+    def _end_reading(self) -> None:
+        """Tell the protocol that the other side has ended the session, well or not."""
+        if self._state is not _OPEN:
+            return
+        if self._error is None or isinstance(self._error, ssl.SSLEOFError):
+            self._error = None  # well, or cut: the protocol can ask the session
+            self._protocol.eof_received()
+            self.close()
+        else:
+            self._send()
+            self._start_ending()
+
+    # --- The transport of the protocol -----------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; what cannot be sent yet waits in the plain connection."""
+        if self._state is not _OPEN:
+            return
+        session, plain, outgoing = self._session, self._plain, self._outgoing
+        try:
+            if len(data) <= _RECORD_BYTES:
+                session.write(data)
+                plain.write(outgoing.read())
+                return
+            rest = memoryview(data)
+            while rest:
+                rest = rest[session.write(rest[:_RECORD_BYTES]) :]
+                plain.write(outgoing.read())
+        except ssl.SSLError as error:
+            self._error = error
+            self.abort()
+
+    def close(self) -> None:
+        """End the session, then the connection once the other side has done so too."""
+        if self._state is _OPEN:
+            # It would wait for the other side's end, or will not see it: ours is written.
+            with contextlib.suppress(ssl.SSLError, ValueError):
+                self._session.unwrap()
+            self._send()
+            self._start_ending()
+        elif self._state is _HANDSHAKE:
+            self.abort()
+
+    def _start_ending(self) -> None:
+        """Wait until the other side ends the connection, for as long as it takes what was sent."""
+        self._state = _ENDING
+        if self._has_ended or self._is_at_end or self._plain.is_closing():
+            self._plain.close()
+        else:
+            self._is_paused = False
+            self._plain.resume_reading()
+        self._unsent_bytes = self._plain.get_write_buffer_size()
+        self._timer = self._loop.call_later(self._shutdown_timeout_s, self._look_at_end)
+
+    def _look_at_end(self) -> None:
+        """Give up, unless the other side has taken something meanwhile."""
+        unsent_bytes = self._plain.get_write_buffer_size()
+        if 0 < unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self._timer = self._loop.call_later(self._shutdown_timeout_s, self._look_at_end)
+        else:
+            self._plain.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._backlog.discard(self)
+        if self._state is _OPEN:
+            self._state = _ENDING
+        if hasattr(self, "_plain"):
+            self._plain.abort()
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing is sent any more."""
+        return self._state >= _ENDING or self._plain.is_closing()
+
+    def pause_reading(self) -> None:
+        """Pass on no more for now."""
+        if not self._is_paused:
+            self._is_paused = True
+            self._plain.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Pass on again what comes; first, in a later turn, what is here already."""
+        if not self._is_paused or self._state is not _OPEN:
+            return
+        self._is_paused = False
+        if self._incoming.pending or self._session.pending() or self._is_at_end:
+            self._has_put_off = True
+            self._backlog.add(self)
+        else:
+            self._plain.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Tell whether what comes is passed on."""
+        return not self._is_paused
+
+    def can_write_eof(self) -> bool:
+        """TLS cannot end one direction alone in a way that all take well."""
+        return False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set how much may wait to be sent."""
+        self._plain.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Tell how much waits to be sent."""
+        return self._plain.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Tell how much may wait: low, high."""
+        return self._plain.get_write_buffer_limits()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Pass on what comes to this one from now on."""
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Give whoever what comes is passed on to."""
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Tell of the session (`ssl_object`, `peercert`) or of the plain connection."""
+        if name == "ssl_object":
+            return self._session
+        if name == "peercert":
+            return self._session.getpeercert()
+        return self._plain.get_extra_info(name, default)

@@ -1,0 +1,201 @@
+"""How many bytes the gateway holds for a connection whose other side takes nothing.
+
+A bound for each connection times `GATEWAY_MAX_CONNECTIONS` is what an operator has to give it; see
+docs/operations.md. The kernel's buffers are not part of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.fakes.gateway import ask, routes_file
+from tests.fakes.gateway_run import GatewayRun
+from tests.fakes.memory import PeakOfMemory
+from tests.fakes.tls import Authority
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
+
+COUNT = 400
+MOST_BYTES_EACH = 192 * 1024
+KERNEL_BYTES = 32 * 1024
+BODY_BYTES = 8 * 1024 * 1024
+OFFER = ask(
+    "/web",
+    "GET",
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Sec-WebSocket-Version", "13"),
+)
+OFFER_OF_SILENCE = OFFER.replace(b"/web", b"/web/silent")
+SWITCHES = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+FRAME = b"\x82\x7f" + (60_000).to_bytes(8, "big") + bytes(60_000)
+MASKED_FRAME = b"\x82\xff" + (60_000).to_bytes(8, "big") + bytes(60_004)
+UPLOAD = ask("/web", "POST", ("Content-Length", str(BODY_BYTES)))
+UPLOAD_IN_CHUNKS = ask("/web", "POST", ("Transfer-Encoding", "chunked"))
+KINDS = {
+    "a response is not read": (ask("/web"), b"", 0),
+    "a WebSocket is not read": (OFFER, b"", 0),
+    "responses to pipelined requests are not read": (b"", ask("/nowhere"), 40_000),
+    "an upload is not read": (UPLOAD, bytes(65536), BODY_BYTES // 65536),
+    "an upload of small chunks is not read": (UPLOAD_IN_CHUNKS, b"1\r\nx\r\n", 500_000),
+    "what a WebSocket sends is not read": (OFFER_OF_SILENCE, MASKED_FRAME, 60),
+    "an app does not take its body": (
+        ask("/idle", "POST", ("Content-Length", str(BODY_BYTES))),
+        bytes(65536),
+        BODY_BYTES // 65536,
+    ),
+    "the response of an app is not read": (ask("/endless"), b"", 0),
+}
+
+
+class Instance:
+    """Sends a large body without an end of its own, and reads nothing but the head."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._server: asyncio.Server
+        self._tasks: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        listener = small(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(
+            self._converse, sock=listener, backlog=COUNT, ssl=self._context, limit=1024
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._tasks:
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            if head.startswith(b"POST"):
+                return
+            if b"websocket" in head:
+                writer.write(SWITCHES)
+                if b"/silent" in head:
+                    return
+                piece = FRAME
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES)
+                piece = bytes(65536)
+            for _ in range(BODY_BYTES // 65536):
+                writer.write(piece)
+                await writer.drain()
+
+
+def small(sock: socket.socket) -> socket.socket:
+    """Let the kernel keep little of what is sent and not read."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+    return sock
+
+
+async def visit(port: int, context: ssl.SSLContext | None, kind: str) -> asyncio.StreamWriter:
+    """Connect, send what this kind begins with, and read no more than the head that switches."""
+    start, _, _ = KINDS[kind]
+    sock = small(socket.socket())
+    sock.settimeout(0)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(
+        sock=sock,
+        ssl=context,
+        server_hostname="localhost" if context else None,
+        limit=1024,
+    )
+    writer.write(start)
+    if b"websocket" in start:
+        await reader.readuntil(b"\r\n\r\n")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    return writer
+
+
+async def flood(writer: asyncio.StreamWriter, again: bytes, count: int) -> None:
+    """Send so much, as far as it is taken."""
+    at_a_time = max(1, 65536 // max(1, len(again)))
+    with contextlib.suppress(OSError):
+        for _ in range(0, count, at_a_time):
+            writer.write(again * at_a_time)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path, side: str
+) -> AsyncIterator[tuple[GatewayRun, ssl.SSLContext | None]]:
+    """Serve an instance, with TLS on one side or on none."""
+    authority = Authority(folder)
+    pair = authority.pair("localhost")
+    is_secured = side == "tls instances"
+    scheme = "https" if is_secured else "http"
+    context = authority.instance_context("localhost") if is_secured else None
+    async with Instance(context) as instance:
+        routes = routes_file(
+            {
+                "web": {
+                    "servers": [f"{scheme}://localhost:{instance.port}"],
+                    **({"tls": {"ca_file": str(authority.ca_file)}} if is_secured else {}),
+                }
+            },
+            {
+                "match": {"path_prefix": "/web"},
+                "service": "web",
+                "upgrade": ["websocket"],
+                "timeouts": {"response": "60s"},
+            },
+            {"match": {"path_prefix": "/idle"}, "app": "tests.fakes.apps:idle"},
+            {"match": {"path_prefix": "/endless"}, "app": "tests.fakes.apps:endless"},
+        )
+        tls = {"tls_bind": "127.0.0.1:0", "tls_cert": str(pair.cert), "tls_key": str(pair.key)}
+        async with GatewayRun(routes, folder, access_log="off", **tls) as running:
+            yield running, authority.client_context() if side == "tls clients" else None
+
+
+async def settled_bytes(memory: PeakOfMemory) -> int:
+    """Wait until it uses no more memory than a moment before; return how much."""
+    before, now = -1, memory.now_bytes
+    while now - before > COUNT * 1024:
+        await asyncio.sleep(1)  # nothing says that something grows no more but time
+        before, now = now, memory.now_bytes
+    return now
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", ["plain", "tls clients", "tls instances"])
+async def test_little_is_held_for_a_connection_that_takes_nothing(
+    tmp_path: Path, kind: str, side: str
+) -> None:
+    """Each client has a connection to the instance behind it; what is held for both counts."""
+    _, again, count = KINDS[kind]
+    async with gateway(tmp_path, side) as (running, context):
+        port = running.tls_port if context else running.port
+        memory = PeakOfMemory(running.pid)
+        warm = await visit(port, context, kind)
+        before_bytes = await settled_bytes(memory)
+        visitors = [await visit(port, context, kind) for _ in range(COUNT)]
+        async with asyncio.TaskGroup() as tasks:
+            sending = [tasks.create_task(flood(one, again, count)) for one in visitors if again]
+            held_bytes = await settled_bytes(memory) - before_bytes
+            for one in (*visitors, warm):
+                one.transport.abort()
+            for task in sending:
+                task.cancel()
+
+    assert held_bytes / COUNT < MOST_BYTES_EACH
