@@ -202,7 +202,7 @@ class Gateway:
     def drain(self) -> None:
         """Be not ready from now on, and let clients look for another gateway."""
         self.is_draining = True
-        self.fast_face.is_draining = True
+        self.fast_face.drain()
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -219,9 +219,7 @@ class Gateway:
 
     def redirect_face(self, port: int) -> RedirectFace:
         """Make the face of a plain listener that sends all clients on to TLS, at this port."""
-        face = RedirectFace(self.engine, self._peers, self.fast_face.options, port=port)
-        face.places = self.fast_face.places  # the limits hold for all of them
-        return face
+        return RedirectFace(self.fast_face, port=port)
 
     def _use(self, config: RoutingConfig) -> None:
         try:

@@ -28,6 +28,7 @@ from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, serve
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
+from gateway.overdue import END_SLACK_S, END_WITHIN_S, end_within
 from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
 from gateway.signals import IgnoredSignals, ignore_signals
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+
 
 _cli = typer.Typer(
     name="gateway",
@@ -137,7 +139,7 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
         structlog.get_logger().warning("variables_ignored", variables=ignored)
     gateway = _or_exit(lambda: create_app(settings))
     try:
-        return _run(_serve(gateway, ignored_signals, stops))
+        return _run(_serve(gateway, ignored_signals, stops, log.flush))
     except (ListenError, AppStartError) as error:
         log.flush()  # what was logged before stands before it: the last line says why it ended
         typer.echo(f"gateway: {error}", err=True)
@@ -147,7 +149,10 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
 
 
 async def _serve(
-    gateway: Gateway, ignored_signals: IgnoredSignals, stops: Sequence[signal.Signals]
+    gateway: Gateway,
+    ignored_signals: IgnoredSignals,
+    stops: Sequence[signal.Signals],
+    flush_log: Callable[[], object],
 ) -> int:
     settings = gateway.settings
     sites = open_sites(gateway)
@@ -160,9 +165,16 @@ async def _serve(
         handshake_timeout_s=settings.client_head_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         drain_delay_s=settings.drain_delay_s,
+        drain_idle_s=settings.drain_idle_s,
         drain_timeout_s=settings.drain_timeout_s,
         stops=tuple(stops),
     )
+
+    def on_drain() -> None:
+        gateway.drain()
+        drain_s = settings.drain_delay_s + settings.drain_timeout_s
+        end_within(drain_s + END_SLACK_S, flush_log, exit_code=EXIT_FAILED)
+
     loop = asyncio.get_running_loop()
     with ignored_signals.told_in(loop, _signal_ignored):
         async with gateway.running():
@@ -170,9 +182,10 @@ async def _serve(
                 sites,
                 admin=beside,
                 until=_open(gateway),
-                on_drain=gateway.drain,
+                on_drain=on_drain,
                 options=options,
             )
+            end_within(END_WITHIN_S, flush_log, exit_code=EXIT_FAILED)
     return 0
 
 

@@ -225,8 +225,14 @@ class Settings(BaseSettings):
         description="On SIGTERM, how long to go on accepting while not ready: as long as it takes "
         "those in front to notice.",
     )
+    drain_idle_s: Duration = Field(
+        default=5.0,
+        description="How long clients' idle connections stay open after that, because a request "
+        "may be on its way on them; no longer than `GATEWAY_DRAIN_TIMEOUT`.",
+    )
     drain_timeout_s: Duration = Field(
-        default=30.0, description="How long what is in hand may take to finish after that."
+        default=30.0,
+        description="How long what is in hand may take to finish, counted from the same moment.",
     )
     keepalive_timeout_s: SomeDuration = Field(
         default=75.0, description="How long a client's connection may stay without a request."

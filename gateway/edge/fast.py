@@ -26,6 +26,7 @@ class FastFace:
         self.engine = engine
         self.peers = peers
         self.options = options
+        self._joined: list[FastFace] = []
         self.max_requests = options.max_requests_per_connection
         self.places = Places(
             max_connections=options.max_connections,
@@ -38,6 +39,16 @@ class FastFace:
         """Make the protocol of a new connection."""
         del config, app_state, _loop
         return ClientConnection(self, server_state)
+
+    def join(self, other: FastFace) -> None:
+        """Let another face drain with this one."""
+        self._joined.append(other)
+
+    def drain(self) -> None:
+        """Be draining from now on."""
+        self.is_draining = True
+        for one in self._joined:
+            one.drain()
 
     def exchange(self, request: Request, client: ClientSide) -> Exchange:
         """Make the Exchange of a request."""

@@ -10,9 +10,7 @@ from http import HTTPStatus
 
 from gateway.core.failure import Failure
 from gateway.core.message import NO_FIELDS, AnswerHead, Request, lines_of
-from gateway.edge.face import FaceOptions
 from gateway.edge.fast import FastFace
-from gateway.edge.peers import Peers
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.refusal import reason_phrase
@@ -22,10 +20,16 @@ _HTTPS_PORT = 443
 
 
 class RedirectFace(FastFace):
-    """A fast face whose exchanges never reach an instance: see other, over TLS, at `port`."""
+    """A fast face whose exchanges never reach an instance: see other, over TLS, at `port`.
 
-    def __init__(self, engine: Engine, peers: Peers, options: FaceOptions, *, port: int) -> None:
-        super().__init__(engine, peers, options)
+    It stands beside the face of that port: their connections count together, and they drain
+    together.
+    """
+
+    def __init__(self, beside: FastFace, *, port: int) -> None:
+        super().__init__(beside.engine, beside.peers, beside.options)
+        self.places = beside.places
+        beside.join(self)
         self._port = port
 
     def exchange(self, request: Request, client: ClientSide) -> Exchange:

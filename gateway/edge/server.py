@@ -1,8 +1,9 @@
 """Our own process: its listeners under uvicorn, signals, and the way out.
 
-SIGTERM: not ready any more, `drain_delay` for those in front to notice, no new connections, what is
-in hand gets `drain_timeout`, exit. SIGINT (Ctrl-C) does the same without the delay. A second signal
-of either kind ends it now.
+SIGTERM: not ready any more, and each response says `Connection: close`; `drain_delay` for those in
+front to notice; no new connections, and the clients that are there are let go (`edge/draining.py`);
+exit. SIGINT (Ctrl-C) does the same without the delay, and closes idle connections at once: whoever
+types it waits for it. A second signal of either kind ends it now.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import uvicorn
 
 from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries, Tls
 from gateway.edge.asgi import AnswerBrokenOffError
+from gateway.edge.draining import Drain, DrainTimes
 from gateway.edge.fast import FastFace
+from gateway.edge.leaving import Leaving
 from gateway.edge.places import Place
 from gateway.edge.protocol import ClientConnection
 from gateway.edge.proxy_protocol import Told
@@ -35,7 +38,6 @@ _log = structlog.get_logger()
 
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT_S = 2.0
-_LAST_WORDS_S = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
@@ -54,6 +56,7 @@ class ServeOptions:
     head_timeout_s: float = 10.0
     handshake_timeout_s: float = 10.0
     drain_delay_s: float
+    drain_idle_s: float
     drain_timeout_s: float
     stops: tuple[signal.Signals, ...] = STOPS
 
@@ -103,7 +106,10 @@ class SiteServer(uvicorn.Server):
         super().__init__(_config(site, options))
         self._site = site
         self._options = options
+        self._acceptor: Acceptor | None = None
         self._is_left = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._waits_for_idle = True
         self._tasks = asyncio.TaskGroup()
 
     @contextlib.contextmanager
@@ -120,7 +126,8 @@ class SiteServer(uvicorn.Server):
         """Begin to accept, and tell where: port 0 is any free one."""
         del sockets
         await super().startup(sockets=[])  # it can neither bound a handshake nor read what is first
-        self.servers.append(cast("Any", self._open()))
+        self._acceptor = self._open()
+        self.servers.append(cast("Any", self._acceptor))
         host, port = self._site.listener.getsockname()[:2]
         _log.info("listening", site=self._site.name, host=host, port=port)
 
@@ -178,27 +185,48 @@ class SiteServer(uvicorn.Server):
         await self._is_left.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let what is in hand finish; what has not when its time is over gets its end from us."""
-        await super().shutdown(sockets=sockets)
-        for connection in self._clients():
-            connection.cut()
-        if self._clients():
-            # What was said at the end may arrive: a client that has read it closes its side.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wait_tasks_to_complete(), _LAST_WORDS_S)
-        for connection in self._clients():
-            connection.drop()
-        await asyncio.sleep(0)  # the transports close in the next turn of the loop
+        """Accept what waits in the backlog, then no more, and let all clients go."""
+        if not isinstance(self._site.http, FastFace):
+            await super().shutdown(sockets)
+            return
+        acceptor = self._acceptor
+        assert acceptor is not None, "it was started before it is left"
+        acceptor.close()
+        self._site.listener.close()
+        drain = Drain(
+            DrainTimes(
+                idle_s=self._options.drain_idle_s if self._waits_for_idle else 0.0,
+                timeout_s=self._options.drain_timeout_s,
+            ),
+            connections=self._clients,
+            beginning_count=lambda: acceptor.beginning_count,
+            hurry=self._hurry,
+        )
+        await drain.wait()
+        acceptor.drop_beginning()
+        await acceptor.wait_closed()
+        await drain.end()
 
-    def _clients(self) -> list[ClientConnection]:
+    def _clients(self) -> list[Leaving]:
         connections: Iterable[object] = self.server_state.connections
-        return [one for one in connections if isinstance(one, ClientConnection)]
+        return [one for one in connections if isinstance(one, Leaving)]
 
-    def leave(self, *, at_once: bool) -> None:
-        """Accept no more, and finish what is in hand, or drop it."""
+    def finish(self) -> None:
+        """Say `Connection: close` with each response in hand from now on."""
+        for one in self._clients():
+            one.finish()
+
+    def leave(self, *, at_once: bool, waits_for_idle: bool = True) -> None:
+        """Accept no more, and finish what is in hand, or drop it (`at_once`).
+
+        `waits_for_idle` is whether connections that look idle may still ask for a while.
+        """
         self.should_exit = True
+        self._waits_for_idle = waits_for_idle
         self._is_left.set()
-        self.force_exit = self.force_exit or at_once
+        if at_once:
+            self.force_exit = True
+            self._hurry.set()
 
 
 async def serve(
@@ -231,14 +259,18 @@ async def serve(
         with _signals_into(received, options.stops), without_odd_names():
             first = await received.get()
             on_drain()
+            for front in fronts:
+                front.finish()
             hurry = tasks.create_task(_hurry(received, fronts), name="serve:hurry")
-            if first is signal.SIGTERM and options.drain_delay_s:
+            is_patient = first is not signal.SIGINT
+            if is_patient and options.drain_delay_s:
                 _log.info("drain_waiting", delay_s=options.drain_delay_s)
                 await asyncio.wait((hurry,), timeout=options.drain_delay_s)
-            _log.info("draining", timeout_s=options.drain_timeout_s)
+            idle_s = options.drain_idle_s if is_patient else 0.0
+            _log.info("draining", idle_s=idle_s, timeout_s=options.drain_timeout_s)
             opening.cancel()
             for front in fronts:
-                front.leave(at_once=hurry.done())
+                front.leave(at_once=hurry.done(), waits_for_idle=is_patient)
             await asyncio.wait(serving)
             hurry.cancel()
             if beside is not None:

@@ -25,7 +25,11 @@ from tests.fakes.tls import Authority
 from tests.fakes.waiting import PATIENCE_S, wait_until
 
 OPTIONS = ServeOptions(
-    keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1, handshake_timeout_s=0.1
+    keepalive_timeout_s=60,
+    drain_delay_s=0,
+    drain_idle_s=0,
+    drain_timeout_s=1,
+    handshake_timeout_s=0.1,
 )
 
 

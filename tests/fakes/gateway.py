@@ -40,7 +40,7 @@ fast_only = pytest.mark.parametrize("face", ["fast"], indirect=True)
 # Reading those of the machine would take longer than a test.
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _TESTS = Path(__file__).parents[1]
-_OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_timeout_s=1)
+_OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_idle_s=0, drain_timeout_s=1)
 _QUIET: Mapping[str, object] = {
     "bind": "127.0.0.1:0",
     "registry": "static",
@@ -74,8 +74,10 @@ class RunningGateway:
         ports = [int(one.listener.getsockname()[1]) for one in sites]
         self.port, self.tls_port, self.admin_port = ports[0], ports[-2], ports[-1]
         head_timeout_s = self.gateway.settings.client_head_timeout_s
+        # Most tests leave idle connections behind that nobody should have to wait for.
+        drain = {name: getattr(self.gateway.settings, name) for name in settings if "drain" in name}
         options = replace(
-            _OPTIONS, head_timeout_s=head_timeout_s, handshake_timeout_s=head_timeout_s
+            _OPTIONS, head_timeout_s=head_timeout_s, handshake_timeout_s=head_timeout_s, **drain
         )
         self._servers = [SiteServer(site, options) for site in sites]
         self._stack = AsyncExitStack()

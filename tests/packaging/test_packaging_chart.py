@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from gateway.config.loading import parse_routes
+from gateway.overdue import END_SLACK_S
 from gateway.settings import Settings
 from tests.fakes.helm import CHART, Manifest, Values, helm, only, render
 from tests.fakes.programs import ROOT
@@ -39,7 +40,7 @@ EVERYTHING: Values = {
     "listenAddress": "[::]",
     "trustedProxies": ["10.0.0.0/8", "fd00::/8"],
     "accessLog": "off",
-    "drain": {"delaySeconds": 15, "timeoutSeconds": 60},
+    "drain": {"delaySeconds": 15, "idleSeconds": 10, "timeoutSeconds": 60},
     "service": {
         "type": "LoadBalancer",
         "port": 443,
@@ -161,7 +162,8 @@ def test_the_gateway_takes_its_environment(
 
     assert settings.registry == "consul"
     assert settings.consul_address == "http://10.1.2.3:8500"
-    assert (settings.drain_delay_s, settings.drain_timeout_s) == (5.0, 30.0)
+    drain_s = (settings.drain_delay_s, settings.drain_idle_s, settings.drain_timeout_s)
+    assert drain_s == (5.0, 5.0, 30.0)
     assert (settings.access_log, settings.log_format) == ("on", "json")
 
 
@@ -278,7 +280,7 @@ def test_the_grace_period_is_longer_than_the_drain(values: Values) -> None:
         for name in ("GATEWAY_DRAIN_DELAY", "GATEWAY_DRAIN_TIMEOUT")
     )
 
-    assert pod_of(values)["terminationGracePeriodSeconds"] == drain_s + 5
+    assert pod_of(values)["terminationGracePeriodSeconds"] == drain_s + END_SLACK_S
 
 
 def test_probes_ask_the_admin_port() -> None:

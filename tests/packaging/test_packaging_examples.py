@@ -17,6 +17,7 @@ import yaml
 
 from gateway.config.loading import load_routes
 from gateway.core.config import RoutingConfig
+from gateway.overdue import END_SLACK_S
 from gateway.settings import Settings
 from tests.fakes.consul_agent import ConsulAgent
 from tests.fakes.gateway_run import GatewayRun
@@ -109,7 +110,9 @@ def test_the_gateway_takes_the_environment_and_finds_consul(
     consul = re.fullmatch(r"http://(\w+):8500", settings.consul_address)
     assert consul is not None
     assert consul[1] in compose
-    assert int(compose["gateway"]["stop_grace_period"].removesuffix("s")) > settings.drain_timeout_s
+    assert int(compose["gateway"]["stop_grace_period"].removesuffix("s")) > (
+        settings.drain_timeout_s + END_SLACK_S
+    )
 
 
 def test_the_admin_port_is_published_to_this_machine_only(compose: dict[str, Any]) -> None:
@@ -177,7 +180,7 @@ def test_the_kubernetes_values_render() -> None:
     assert only(manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 12
     assert (
         only(manifests, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        == 15 + 60 + 5
+        == 15 + 60 + END_SLACK_S
     )
     names = [one["metadata"]["name"] for one in manifests if one["kind"] == "Service"]
     assert sorted(names) == ["gateway", "gateway-admin"]

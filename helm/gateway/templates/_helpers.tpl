@@ -46,6 +46,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: /var/lib/gateway
 - name: GATEWAY_DRAIN_DELAY
   value: {{ printf "%ds" (int .Values.drain.delaySeconds) }}
+- name: GATEWAY_DRAIN_IDLE
+  value: {{ printf "%ds" (int .Values.drain.idleSeconds) }}
 - name: GATEWAY_DRAIN_TIMEOUT
   value: {{ printf "%ds" (int .Values.drain.timeoutSeconds) }}
 - name: GATEWAY_ACCESS_LOG
