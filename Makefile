@@ -8,6 +8,10 @@ OTHER_VENV := .cache/other$(subst /,-,$(OTHER))
 # Many tests wait for sockets and programs: more of them than cores keep the cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))' 2>/dev/null || echo 4)
 
+QUICK := tests/config tests/proxy tests/test_architecture.py tests/test_architecture_time.py -m "not slow and not consul and not soak"
+# Every branch of what decides is covered by its own tests, not by accident of what stands above it.
+CORE_COVERAGE := --cov=gateway.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
 .DEFAULT_GOAL := help
 .PHONY: help run test soak check check-deep quick other bench sim fmt docs clean
 
@@ -22,20 +26,22 @@ test: $(VENV)/.dev $(SERVERS)/consul $(SERVERS)/helm  ## Run the tests, in paral
 
 soak: $(VENV)/.dev $(SERVERS)/consul  ## Run the long stories: killed and frozen programs, crowds, what takes how long
 	$(BIN)/python scripts/run_tests.py -q -m soak -n 1
+	$(BIN)/python scripts/run_tests.py -q -m "hypothesis and not soak" --hypothesis-profile=soak -n $(WORKERS) --dist worksteal
 
-check: $(VENV)/.dev  ## Format, lint, types, import rules, and the quick tests
+check: $(VENV)/.dev  ## Format, lint, types, import rules, the core with its coverage, and the quick tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory quick
+	$(BIN)/python scripts/run_tests.py -q tests/core -n $(WORKERS) $(CORE_COVERAGE)
+	$(BIN)/python scripts/run_tests.py -q $(QUICK)
 
 check-deep: $(VENV)/.dev  ## Fuzz what reads bytes from outside, for a minute
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group deep
 	$(BIN)/python -m fuzz 60
 
 quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
-	$(BIN)/python scripts/run_tests.py -q tests/core tests/config tests/proxy tests/test_architecture.py -m "not slow and not consul and not soak"
+	$(BIN)/python scripts/run_tests.py -q tests/core $(QUICK)
 
 other: $(OTHER_VENV)/.dev  ## Run the tests of the core and the edge on another Python: OTHER=/usr/bin/python3
 	@$(OTHER_VENV)/bin/python --version

@@ -72,6 +72,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run_pytest(arguments: Sequence[str], failed_list: Path | None = None) -> int:
     environment = dict(os.environ)
+    # Each worker, and each program that a test starts, would compile everything anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if failed_list is not None:
         environment[_FAILED_LIST] = str(failed_list)
     command = [sys.executable, "-m", "pytest", *arguments]

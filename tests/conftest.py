@@ -1,4 +1,4 @@
-"""How hard hypothesis tries: "quick" at a desk, "ci" where CI is set, "nightly" looks further.
+"""How hard hypothesis tries: "quick", "soak" in `make soak`, "nightly" looks further.
 
 The first two look at the same examples each time, so that a failure is one's own. Choose another
 one with `pytest --hypothesis-profile=nightly`. There is no deadline for a single example: a busy
@@ -8,7 +8,6 @@ machine is not a bug, and pytest bounds each test anyway.
 from __future__ import annotations
 
 import gc
-import os
 
 import pytest
 from hypothesis import settings
@@ -16,9 +15,9 @@ from hypothesis import settings
 from tests import hanging
 
 settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
-settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
+settings.register_profile("soak", max_examples=200, derandomize=True, deadline=None)
 settings.register_profile("nightly", max_examples=5000, deadline=None)
-settings.load_profile("ci" if "CI" in os.environ else "quick")
+settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -427,3 +427,19 @@ def test_an_outage_of_all_at_the_same_time_waits_for_a_second() -> None:
 
     assert trial(company, [first, second], NOW_S + 1) is None
     assert trial(company, [first, second], NOW_S + 1.1) is not None
+
+
+def test_a_trial_goes_to_the_next_one_where_the_first_has_one_out() -> None:
+    company, (first, second) = service_of(2)
+    take_out(first, second)
+    assert first.admit_trial(NOW_S + 1.5) is not None
+    second.tried_at_s = NOW_S + 3  # had its last trial later, so that it comes second
+
+    assert trial(company, [first, second], NOW_S + 2) == 1
+
+
+@pytest.mark.parametrize("slow_after_s", [None, 0.25])
+def test_what_counts_as_slow_is_what_the_policy_says(slow_after_s: float | None) -> None:
+    company, _ = service_of(1, dataclasses.replace(POLICY, slow_after_s=slow_after_s))
+
+    assert company.slow_after_s == slow_after_s

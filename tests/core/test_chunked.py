@@ -176,3 +176,12 @@ def test_h11_reads_the_same_body_or_is_stricter(raw: bytes) -> None:
 
     assert isinstance(event, h11.EndOfMessage)
     assert body == by_h11
+
+
+def test_a_line_may_be_cut_anywhere() -> None:
+    """Behind the data, and inside a trailer."""
+    whole = b"3\r\nabc\r\n0\r\nA: b\r\n\r\n"
+
+    read_in_bytes = read(*(bytes([byte]) for byte in whole))
+
+    assert read_in_bytes == (b"abc", [(b"A", b"b")], len(whole))

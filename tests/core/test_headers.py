@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.headers import (
     FramingError,
+    host_and_length,
     is_plain_host,
     is_token,
     is_valid_host,
@@ -15,6 +16,7 @@ from gateway.core.headers import (
     read_request,
     split_request,
     trailer_fields,
+    with_host,
 )
 from gateway.core.identity import identity_lines
 from gateway.core.message import Fields, Peer, Request, fields_of, lines_of
@@ -308,3 +310,38 @@ def test_trailers_cross_unless_somebody_could_take_them_for_headers_that_matter(
     ]
 
     assert good == trailer_fields([*good, *((name, b"x") for name in bad)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "usual"),
+    [
+        ([(b"Host", b"a")], (b"a", 0)),
+        ([(b"host", b"a"), (b"Accept", b"*/*")], (b"a", 0)),
+        ([(b"HOST", b"a")], None),
+        ([(b"Host", b"a"), (b"Content-Length", b"12")], (b"a", 12)),
+        ([(b"Content-Length", b"12"), (b"Host", b"a")], (b"a", 12)),
+        ([(b"Host", b"a"), (b"Content-Length", b"012")], None),
+        ([(b"Host", b"a"), (b"Content-Length", b"+1")], None),
+        ([(b"Host", b"a"), (b"Content-Length", b"1" * 19)], None),
+        ([(b"Host", b"a"), (b"Host", b"b")], None),
+        ([(b"Host", b"a"), (b"Content-Length", b"1"), (b"Expect", b"100-continue")], None),
+        ([(b"Accept", b"*/*")], None),
+    ],
+)
+def test_most_requests_say_where_to_and_how_long_and_nothing_else(
+    fields: Fields, usual: tuple[bytes, int] | None
+) -> None:
+    assert host_and_length(split_request(lines_of(fields))) == usual
+
+
+@pytest.mark.parametrize("fields", [[], [(b"A", b"1")]])
+def test_a_request_without_a_host_is_given_one_first_of_all(fields: Fields) -> None:
+    lines = with_host(lines_of(fields), b"web")
+
+    assert fields_of(lines) == [(b"Host", b"web"), *fields]
+
+
+def test_host_says_something_else_where_it_stands() -> None:
+    lines = with_host(lines_of([(b"A", b"1"), (b"hOST", b"x"), (b"B", b"2")]), b"web")
+
+    assert fields_of(lines) == [(b"A", b"1"), (b"Host", b"web"), (b"B", b"2")]

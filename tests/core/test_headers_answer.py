@@ -164,3 +164,20 @@ def test_an_answer_whose_end_cannot_be_told_is_refused(
 ) -> None:
     with pytest.raises(FramingError):
         read(fields, status=status, to_head=to_head)
+
+
+def test_keep_alive_in_its_usual_spelling_goes_wherever_it_stands() -> None:
+    keep_alive = (b"Connection", b"keep-alive")
+
+    for fields in ([keep_alive, (b"A", b"1"), FIVE], [(b"A", b"1"), FIVE, keep_alive]):
+        head = read(fields)
+        assert (head.fields, head.keeps_alive) == ([(b"A", b"1"), FIVE], True)
+
+
+@pytest.mark.parametrize(("says", "seconds"), [(b"timeout=5, max=9", 5.0), (b"max=9", None)])
+def test_an_instance_says_how_long_it_keeps_an_idle_connection(
+    says: bytes, seconds: float | None
+) -> None:
+    head = read([(b"Keep-Alive", says), (b"Keep-Alive", b"x"), FIVE])
+
+    assert head.idle_timeout_s == seconds

@@ -288,3 +288,16 @@ def test_the_cost_of_a_match_is_bounded_whatever_is_sent_as_host() -> None:
     assert shortest_absurd == absurd
     assert absurd < steps_of(lambda: routes.match(longest_name, b"/", b"GET"))
     assert routes.match(b"a." * 120 + b"example.com", b"/", b"GET") == "*.example.com /"
+
+
+def test_whatever_contains_another_route_is_less_precise() -> None:
+    matches = [
+        RouteMatch(path=b"/"),
+        RouteMatch(path=b"/a/"),
+        RouteMatch(path=b"/a/b"),
+        RouteMatch(path=b"/a/b", is_prefix=False),
+    ]
+
+    precisions = [one.precision for one in matches]
+
+    assert precisions == sorted({*precisions})
