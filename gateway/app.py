@@ -24,7 +24,7 @@ from gateway.core.policy import ConcurrencyPolicy
 from gateway.core.registry import Registry
 from gateway.core.selection import parts_of
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_options import ConsulOptions
 from gateway.discovery.consul_registry import ConsulRegistry
 from gateway.discovery.disk import SnapshotStore
 from gateway.discovery.first import FirstSnapshots
@@ -134,7 +134,7 @@ class Gateway:
         )
         self._use(config)
         self.catalog = Catalog(clock=time.monotonic)
-        self.selection = Selection(self.catalog)
+        self.selection = Selection(self.catalog, prepare=self.engine.prepare)
         self.selection.use(config.services)
         self._first_snapshots = FirstSnapshots(self.engine.fleets)
         self.health_checks = HealthChecks(

@@ -65,7 +65,16 @@ class View:
     def after(
         self, listed: Collection[Instance], *, trusted: bool, now_s: float, policy: HoldPolicy
     ) -> View:
-        """Take a new answer: all that it lists, and those of the known that are to be held."""
+        """Take a new answer: all that it lists, and those of the known that are to be held.
+
+        An instance that is listed as it is known stays the same object, so that comparing two
+        Views of many instances costs little.
+        """
+        known = {instance.key: instance for instance in self.instances}
+        listed = [
+            before if (before := known.get(instance.key)) == instance else instance
+            for instance in listed
+        ]
         ids = {instance.id for instance in listed}
         # By id, not by key: one that is listed at another address has moved and is not absent.
         absent = [instance for instance in self.instances if instance.id not in ids]

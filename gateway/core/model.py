@@ -65,6 +65,17 @@ class Instance:
         return f"{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Skipped:
+    """An entry of the registry that cannot be used as an instance: its id, and why in words."""
+
+    id: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.why}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All instances of one service at one index, sick ones included, sorted by key.
@@ -72,6 +83,7 @@ class Snapshot:
     `source` says where it comes from: the registry's name, or "disk" for one that was kept from an
     earlier run. `index` is the registry's own number for this state, 0 where it has none.
     `held_until_s` is when held instances are let go (monotonic), None when there are none.
+    `skipped` names some of the entries that cannot be used, `skipped_count` counts all of them.
     """
 
     service: str
@@ -79,3 +91,5 @@ class Snapshot:
     source: str
     index: int = 0
     held_until_s: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+    skipped_count: int = 0

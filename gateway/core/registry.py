@@ -5,7 +5,7 @@ Registries live in `gateway.discovery`; what reads them lives elsewhere and must
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,17 @@ class SnapshotListener(Protocol):
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Take the new Snapshot; must not block and must not raise."""
+        ...
+
+
+class SnapshotPreparer(Protocol):
+    """Whoever has much to do when a large Snapshot is published, and can do a part of it before."""
+
+    def __call__(self, snapshot: Snapshot, /) -> Iterator[None]:
+        """Yield between two pieces of the work; other callbacks may run at each of them.
+
+        The Snapshot may never be published after it.
+        """
         ...
 
 

@@ -48,6 +48,8 @@ def selected(service: ServiceConfig, parts: Sequence[Snapshot | None]) -> Snapsh
         local,
         instances=tuple(sorted(instances, key=lambda one: one.key)),
         held_until_s=min(held_until, default=None),
+        skipped=tuple(skipped for _, part in known for skipped in part.skipped),
+        skipped_count=sum(part.skipped_count for _, part in known),
     )
 
 

@@ -34,7 +34,8 @@ class Trouble(Enum):
     unreachable: no connection. timeout: no answer in time. cut: the connection broke off.
     no_leader: the registry cannot decide anything now. denied: our token may not. limited: too much
     is asked of it. bad: our question is wrong. protocol: what answered is not a registry, for
-    example the error page of a load balancer. internal: a fault of our own.
+    example the error page of a load balancer. too_large: the answer is larger than any that is
+    read. internal: a fault of our own.
     """
 
     UNREACHABLE = "unreachable"
@@ -45,11 +46,12 @@ class Trouble(Enum):
     LIMITED = "limited"
     BAD = "bad"
     PROTOCOL = "protocol"
+    TOO_LARGE = "too_large"
     INTERNAL = "internal"
 
 
 # What only an operator can mend is asked slowly.
-SLOW_TROUBLES = frozenset({Trouble.DENIED, Trouble.BAD})
+SLOW_TROUBLES = frozenset({Trouble.DENIED, Trouble.BAD, Trouble.TOO_LARGE})
 # These are what a limit on long-lived connections looks like; an election, for one, is not.
 _AGAINST_THE_WATCH = frozenset({Trouble.CUT, Trouble.TIMEOUT, Trouble.LIMITED})
 

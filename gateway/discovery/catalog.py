@@ -6,14 +6,14 @@ listeners hear of it only when its instances really differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import structlog
 
 from gateway.core.model import Instance, Snapshot
-from gateway.core.registry import SnapshotListener
+from gateway.core.registry import SnapshotListener, SnapshotPreparer
 
 _log = structlog.get_logger()
 
@@ -46,6 +46,7 @@ class Catalog:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._listeners: list[SnapshotListener] = []
+        self._preparers: list[SnapshotPreparer] = []
 
     def __repr__(self) -> str:
         stale = sum(1 for entry in self._entries.values() if entry.is_stale)
@@ -54,6 +55,15 @@ class Catalog:
     def subscribe(self, listener: SnapshotListener) -> None:
         """Call `listener` with every changed Snapshot from now on."""
         self._listeners.append(listener)
+
+    def prepare_with(self, preparer: SnapshotPreparer) -> None:
+        """Call `preparer` with every large Snapshot before it is published."""
+        self._preparers.append(preparer)
+
+    def prepare(self, snapshot: Snapshot) -> Iterator[None]:
+        """Do beforehand, step by step, what listeners would do at once when it is published."""
+        for preparer in self._preparers:
+            yield from preparer(snapshot)
 
     def get(self, service: str) -> Entry | None:
         """Give the newest entry; None when the service was never heard of."""
@@ -69,7 +79,7 @@ class Catalog:
         return None if entry is None else entry.age_s(self._clock())
 
     def publish(self, snapshot: Snapshot, *, confirmed_at_s: float | None) -> bool:
-        """Replace a service's Snapshot; tell listeners, and return true, if its instances differ.
+        """Replace a service's Snapshot; tell listeners, and return true, if what it lists differs.
 
         `confirmed_at_s` None leaves the entry as old as it was and marks it stale: for an answer
         that admits that it may be wrong.
@@ -79,7 +89,7 @@ class Catalog:
         self._entries[snapshot.service] = Entry(
             snapshot=snapshot, confirmed_at_s=confirmed, is_stale=confirmed_at_s is None
         )
-        if before is not None and before.snapshot.instances == snapshot.instances:
+        if before is not None and _lists_the_same(before.snapshot, snapshot):
             return False
         _log_change(before.snapshot.instances if before else (), snapshot)
         self._tell(snapshot)
@@ -107,6 +117,14 @@ class Catalog:
     def _tell(self, snapshot: Snapshot) -> None:
         for listener in self._listeners:
             listener(snapshot)
+
+
+def _lists_the_same(one: Snapshot, other: Snapshot) -> bool:
+    return (
+        one.instances == other.instances
+        and one.skipped == other.skipped
+        and one.skipped_count == other.skipped_count
+    )
 
 
 def _confirmed_at_s(entry: Entry | None) -> float | None:

@@ -12,126 +12,71 @@ module as a SourceError with its trouble named.
 from __future__ import annotations
 
 import asyncio
-import re
-import ssl
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx
 
 from gateway.core.selection import split_part
 from gateway.core.watch import Trouble
-from gateway.discovery.consul_answers import TaggedAddress, instances_of
+from gateway.discovery.bodies import LARGE_BYTES, Bodies
+from gateway.discovery.consul_answers import Listing, listing_of
+from gateway.discovery.consul_faults import Meta, meta_of, not_consul, refuse, transport_error
+from gateway.discovery.consul_options import (
+    ConsulOptions,
+    is_service_name,
+    parse_address,
+    read_token,
+    ssl_context,
+)
+from gateway.discovery.entries import items_of
 from gateway.discovery.source import Answer, SourceError
+from gateway.threads import in_thread
 
 with warnings.catch_warnings():
     # It pulls in `requests`, which warns about versions of libraries that are never used here.
     warnings.simplefilter("ignore")
     from consul import base
 
-Consistency = Literal["default", "stale", "consistent"]
-
-_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DATACENTER = re.compile(r"[A-Za-z0-9_-]+")
-_NO_LEADER = ("rpc error", "No cluster leader", "No known Consul servers")
-_RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
-_DETAIL_LENGTH = 200
-_SHORTEST_WAIT_S = 0.01
-_LONGEST_WAIT_S = 600
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsulOptions:
-    """Where Consul is and how it is asked.
-
-    `address`: `host:port`, `http://…`, `https://…` or `unix:///path`. `token_file` is read anew for
-    each request, so a rotated token holds at once; it goes before `token`. `datacenter` None is the
-    agent's own. `wait_s` is how long a blocking query may wait: short ones are cheap, while an
-    abandoned one holds its place in Consul until the wait is over. `grace_s` is how much later than
-    promised an answer may come. `read_timeout_s` must exceed the 7.3 s for which an agent without a
-    leader holds a plain read. `max_watches` bounds the long-lived connections (Consul's
-    `http_max_conns_per_client` is 200 for all programs of a host together); further services are
-    polled every `poll_s`. `max_stale_s` is how far a follower may lag with consistency `stale`.
-
-    Raises ValueError at construction when `wait_s` is out of range.
-    """
-
-    address: str = "http://127.0.0.1:8500"
-    token: str | None = field(default=None, repr=False)
-    token_file: Path | None = None
-    datacenter: str | None = None
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
-    verify: bool = True
-    consistency: Consistency = "default"
-    tagged_address: TaggedAddress | None = None
-    wait_s: float = 30.0
-    grace_s: float = 5.0
-    connect_timeout_s: float = 2.0
-    read_timeout_s: float = 10.0
-    probe_timeout_s: float = 5.0
-    max_stale_s: float = 5.0
-    max_watches: int = 100
-    poll_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        # Consul takes a wait of 0 for its default of five minutes, and cuts a longer one than this.
-        if not _SHORTEST_WAIT_S <= self.wait_s <= _LONGEST_WAIT_S:
-            raise ValueError(f"wait_s must be between {_SHORTEST_WAIT_S} and {_LONGEST_WAIT_S}")
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """What the headers of an answer say; `index` and `last_contact_s` are 0 where they are not."""
-
-    index: int
-    has_leader: bool
-    last_contact_s: float
-    is_filtered: bool
+ReadList = Callable[[bytearray], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What python-consul2 made of the body, and the headers that it throws away."""
+    """What the body says, and the headers that python-consul2 throws away."""
 
     value: Any
     meta: Meta
-
-
-def is_service_name(name: str) -> bool:
-    """Whether a name may go into a path of Consul's API: nothing in it can lead elsewhere."""
-    return _SERVICE_NAME.fullmatch(name) is not None and ".." not in name
-
-
-def is_datacenter(name: str) -> bool:
-    """Whether Consul could have a datacenter of this name."""
-    return _DATACENTER.fullmatch(name) is not None
 
 
 class HttpxAdapter:
     """The transport that python-consul2's API classes call: `get` as a coroutine.
 
     `read_params` are added to every read, because python-consul2 knows no consistency modes for
-    health reads.
+    health reads. `lists` replaces python-consul2's own reading of the body, which holds the
+    interpreter for as long as the body is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- they are all different things
         self,
         client: httpx.AsyncClient,
         options: ConsulOptions,
+        bodies: Bodies,
         *,
         timeout_s: float,
         read_params: Sequence[tuple[str, str]] = (),
+        lists: ReadList | None = None,
     ) -> None:
         self._client = client
         self._options = options
+        self._bodies = bodies
         self._timeout_s = timeout_s
         self._read_params = read_params
+        self._lists = lists
 
     async def get(
         self,
@@ -146,25 +91,37 @@ class HttpxAdapter:
         # Consul adds up to wait/16 of jitter to a blocking query.
         wait_s = self._options.wait_s * 17 / 16 + self._options.grace_s
         timeout_s = wait_s if is_blocking else self._timeout_s
+        limits = httpx.Timeout(timeout_s, connect=self._options.connect_timeout_s)
         try:
             # httpx's limit is for each read, this one is for the answer as a whole.
-            async with asyncio.timeout(self._options.connect_timeout_s + timeout_s):
-                response = await self._client.get(
-                    path,
-                    params=asked,
-                    headers=headers,
-                    timeout=httpx.Timeout(timeout_s, connect=self._options.connect_timeout_s),
-                )
+            async with (
+                asyncio.timeout(self._options.connect_timeout_s + timeout_s) as within,
+                self._client.stream(
+                    "GET", path, params=asked, headers=headers, timeout=limits
+                ) as response,
+                self._bodies.read(response, within, self._timeout_s) as body,
+            ):
+                refuse(response, body)
+                return await self._understand(callback, response, body)
         except (httpx.HTTPError, OSError, ValueError) as error:
             # ssl.SSLError, which httpx lets through bare, and TimeoutError are both an OSError.
-            raise _transport_error(error) from error
-        _refuse(response)
+            raise transport_error(error) from error
+
+    async def _understand(
+        self, callback: Callable[[Any], Any], response: httpx.Response, body: bytearray
+    ) -> Reply:
+        """Read what a 200 says. Raises SourceError when it is not Consul that says it."""
         try:
-            body = base.Response(response.status_code, response.headers, response.text, None)
-            return Reply(callback(body), _meta(response.headers))
-        except (KeyError, TypeError, ValueError, base.ConsulException) as error:
-            detail = f"not an answer of Consul: {error!r}"
-            raise SourceError(Trouble.PROTOCOL, detail) from error
+            meta = meta_of(response.headers)
+            if self._lists is not None:
+                response.headers["X-Consul-Index"]  # a KeyError, where meta_of takes 0
+                return Reply(await self._lists(body), meta)
+            text = body.decode("utf-8")
+            return Reply(
+                callback(base.Response(response.status_code, response.headers, text, None)), meta
+            )
+        except (KeyError, TypeError, ValueError, RecursionError, base.ConsulException) as error:
+            raise not_consul(response, error) from error
 
 
 class _Api:
@@ -183,7 +140,7 @@ class _Api:
         if self._options.token_file is None:
             return self._options.token
         try:
-            return self._options.token_file.read_text(encoding="utf-8").strip()
+            return read_token(self._options.token_file)
         except (OSError, ValueError) as error:
             raise SourceError(Trouble.DENIED, f"token file: {error}") from error
 
@@ -191,15 +148,20 @@ class _Api:
 class ConsulSource:
     """Reads of `/v1/health/service` over one httpx client."""
 
-    def __init__(self, client: httpx.AsyncClient, options: ConsulOptions) -> None:
+    def __init__(self, client: httpx.AsyncClient, options: ConsulOptions, bodies: Bodies) -> None:
         self._client = client
         self._options = options
         mode = () if options.consistency == "default" else ((options.consistency, ""),)
-        timeout_s = options.read_timeout_s
-        self._api = _Api(
-            HttpxAdapter(client, options, timeout_s=timeout_s, read_params=mode), options
+        adapter = partial(
+            HttpxAdapter,
+            client,
+            options,
+            bodies,
+            timeout_s=options.read_timeout_s,
+            lists=self._read_entries,
         )
-        self._leader = _Api(HttpxAdapter(client, options, timeout_s=timeout_s), options)
+        self._api = _Api(adapter(read_params=mode), options)
+        self._leader = _Api(adapter(), options)
 
     async def query(self, service: str, *, index: int) -> Answer:
         """Ask for a service; see `gateway.discovery.source.Source`.
@@ -212,16 +174,12 @@ class ConsulSource:
         reply = await self._read(self._api, service, index)
         if self._options.consistency == "stale" and not self._is_fresh(reply.meta):
             reply = await self._read(self._leader, service, 0)
-        entries = reply.value[1]
-        if not isinstance(entries, list):
-            raise SourceError(Trouble.PROTOCOL, "not an answer of Consul: not a list")
-        instances, skipped_count = instances_of(
-            entries, tagged_address=self._options.tagged_address
-        )
+        listing: Listing = reply.value
         return Answer(
             index=reply.meta.index,
-            instances=instances,
-            skipped_count=skipped_count,
+            instances=listing.instances,
+            skipped=listing.skipped,
+            skipped_count=listing.skipped_count,
             has_leader=reply.meta.has_leader,
             is_filtered=reply.meta.is_filtered,
         )
@@ -236,6 +194,16 @@ class ConsulSource:
         name, datacenter = split_part(service)
         reply: Reply = await api.health.service(name, index=index, wait=wait, dc=datacenter)
         return reply
+
+    async def _read_entries(self, body: bytearray) -> Listing:
+        """Read the entries of a health read; of a large one in a thread."""
+        tagged = self._options.tagged_address
+        if len(body) < LARGE_BYTES:
+            return listing_of(items_of(body), tagged_address=tagged)
+        return await in_thread(
+            lambda pace: listing_of(items_of(body), tagged_address=tagged, step=pace.step),
+            name="registry answer",
+        )
 
     def _is_fresh(self, meta: Meta) -> bool:
         return meta.has_leader and meta.last_contact_s <= self._options.max_stale_s
@@ -279,12 +247,14 @@ class Consul:
 
     def __init__(self, options: ConsulOptions) -> None:
         self._options = options
-        self._base_url, self._socket_path = _parse_address(options.address)
-        self._tls = _ssl_context(options, self._base_url)
+        self._base_url, self._socket_path = parse_address(options.address)
+        self._tls = ssl_context(options, self._base_url)
+        self._bodies = Bodies()
         self._control = self._client(max_connections=2)
-        self.poll = _PollSource(ConsulSource(self._control, options))
+        self.poll = _PollSource(ConsulSource(self._control, options, self._bodies))
+        small = Bodies(max_bytes=LARGE_BYTES)
         self._status = _Api(
-            HttpxAdapter(self._control, options, timeout_s=options.probe_timeout_s), options
+            HttpxAdapter(self._control, options, small, timeout_s=options.probe_timeout_s), options
         ).status
 
     async def __aenter__(self) -> Self:
@@ -300,11 +270,14 @@ class Consul:
 
     def open_watch(self) -> ConsulSource:
         """Make a source with a connection of its own, opened at the first question."""
-        return ConsulSource(self._client(max_connections=1), self._options)
+        return ConsulSource(self._client(max_connections=1), self._options, self._bodies)
 
     async def probe(self) -> None:
         """Ask whether there is a leader. Raises SourceError when there is none, or no answer."""
         reply: Reply = await self._status.leader()
+        if not isinstance(reply.value, str):
+            detail = "what answers is not Consul: its leader has no address"
+            raise SourceError(Trouble.PROTOCOL, detail)
         if not reply.value:
             raise SourceError(Trouble.NO_LEADER, "no cluster leader")
 
@@ -317,77 +290,5 @@ class Consul:
             ),
             trust_env=False,
             follow_redirects=False,
-            headers={"user-agent": "gateway"},
+            headers={"user-agent": "gateway", "accept-encoding": "identity"},
         )
-
-
-def _parse_address(address: str) -> tuple[httpx.URL, str | None]:
-    """Read an address as Consul's own tools do; give the URL and, if any, the unix socket."""
-    if address.startswith("unix://"):
-        return httpx.URL("http://consul"), address.removeprefix("unix://")
-    try:
-        url = httpx.URL(address if "://" in address else f"http://{address}")
-    except httpx.InvalidURL as error:
-        raise ValueError(f"not an address of Consul: {address!r}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"not an address of Consul: {address!r}")
-    return url, None
-
-
-def _ssl_context(options: ConsulOptions, url: httpx.URL) -> ssl.SSLContext:
-    if url.scheme != "https":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context = ssl.create_default_context(cafile=options.ca_file)
-    if not options.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if options.client_cert is not None:
-        context.load_cert_chain(options.client_cert, options.client_key)
-    return context
-
-
-def _transport_error(error: Exception) -> SourceError:
-    """Name what went wrong on the way."""
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        trouble = Trouble.UNREACHABLE
-    elif isinstance(error, httpx.TimeoutException | TimeoutError):
-        trouble = Trouble.TIMEOUT
-    elif isinstance(error, httpx.LocalProtocolError | ValueError):
-        trouble = Trouble.BAD  # what we wanted to send is no HTTP, a token with a line break
-    else:
-        trouble = Trouble.CUT
-    return SourceError(trouble, f"{type(error).__name__}: {error}"[:_DETAIL_LENGTH])
-
-
-def _refuse(response: httpx.Response) -> None:
-    """Raise SourceError for every answer but a plain 200."""
-    status = response.status_code
-    if status == httpx.codes.OK:
-        return
-    text = " ".join(response.text[:_DETAIL_LENGTH].split())
-    detail = f"{status} {text}".strip()
-    if status in {401, 403}:
-        raise SourceError(Trouble.DENIED, f"{detail} ({_RIGHTS})")
-    if status == httpx.codes.BAD_REQUEST:
-        raise SourceError(Trouble.BAD, detail)
-    if status in {429, 503}:
-        raise SourceError(Trouble.LIMITED, detail, retry_after_s=_retry_after_s(response))
-    if status == httpx.codes.INTERNAL_SERVER_ERROR and any(word in text for word in _NO_LEADER):
-        raise SourceError(Trouble.NO_LEADER, detail)
-    raise SourceError(Trouble.PROTOCOL, detail)
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """Read Retry-After in seconds (RFC 9110 §10.2.3); its date form is not used by Consul."""
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() else None
-
-
-def _meta(headers: httpx.Headers) -> Meta:
-    """Read the headers of a 200. Raises ValueError where a number is none."""
-    return Meta(
-        index=max(0, int(headers.get("x-consul-index", "0"))),
-        has_leader=headers.get("x-consul-knownleader", "true") == "true",
-        last_contact_s=int(headers.get("x-consul-lastcontact", "0")) / 1000,
-        is_filtered=headers.get("x-consul-results-filtered-by-acls", "") == "true",
-    )

@@ -1,6 +1,6 @@
 """Consul's JSON -> Instances.
 
-The one rule: a bad entry is skipped alone and counted; it never takes its neighbours with it. The
+The one rule: a bad entry is skipped alone and named; it never takes its neighbours with it. The
 entries are those of `/v1/health/service/<name>`, asked without `passing`, so that the sick ones are
 in it: a refusal can then say why, and absence can be told from sickness.
 """
@@ -8,10 +8,12 @@ in it: a refusal can then say why, and absence can be told from sickness.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from heapq import merge
 from typing import Any, Literal
 
-from gateway.core.model import Instance, Status
+from gateway.core.model import Instance, Skipped, Status
 
 TaggedAddress = Literal["lan", "wan"]
 
@@ -22,25 +24,82 @@ _NODE_MAINTENANCE = "_node_maintenance"
 _SERVICE_MAINTENANCE = "_service_maintenance:"
 _MAX_PORT = 65535
 _MAX_WEIGHT = 65535
+# 64 MiB of the shortest entries that Consul could send are not that many.
+MAX_ENTRIES = 200_000
+MAX_NAMED = 10
+_NAME_LENGTH = 200
+_SORTED_AT_ONCE = 4096
 
 
-def instances_of(
-    entries: Iterable[Any], *, tagged_address: TaggedAddress | None = None
-) -> tuple[tuple[Instance, ...], int]:
-    """Read the usable entries, sorted by key (Consul's own order is random), and count the others.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What an answer lists: usable instances sorted by key, and the entries that are not usable.
+
+    `skipped` names MAX_NAMED entries at most; `skipped_count` counts all of them.
+    """
+
+    instances: tuple[Instance, ...]
+    skipped: tuple[Skipped, ...] = ()
+    skipped_count: int = 0
+
+
+def listing_of(
+    entries: Iterable[Any],
+    *,
+    tagged_address: TaggedAddress | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Listing:
+    """Read all entries; Consul's own order is random.
 
     `tagged_address` prefers the address under that tag, of the service first, then of its node.
+    `step` is called between two pieces of work. Raises what `entries` raises while it is iterated,
+    and ValueError when more than MAX_ENTRIES come.
     """
     found: dict[str, Instance] = {}
+    skipped: list[Skipped] = []
     skipped_count = 0
-    for entry in entries:
+    for count, entry in enumerate(entries):
+        if count >= MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} entries")
         try:
             instance = _instance(entry, tagged_address)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             skipped_count += 1
+            if len(skipped) < MAX_NAMED:
+                skipped.append(Skipped(_name_of(entry), _why(error)))
         else:
             found[instance.key] = instance
-    return tuple(found[key] for key in sorted(found)), skipped_count
+        step()
+    instances = tuple(found[key] for key in _sorted(list(found), step))
+    return Listing(instances, tuple(sorted(skipped)), skipped_count)
+
+
+def _sorted(keys: list[str], step: Callable[[], None]) -> Iterable[str]:
+    """Sort in parts: sorting 50,000 keys at once holds the interpreter for 40 ms."""
+    parts = [sorted(keys[at : at + _SORTED_AT_ONCE]) for at in range(0, len(keys), _SORTED_AT_ONCE)]
+    for key in merge(*parts):
+        step()
+        yield key
+
+
+def _name_of(entry: Any) -> str:
+    """Name an entry by what can be read of it: `NODE/ID`, or `an entry without an id`."""
+    try:
+        name = f"{entry['Node']['Node']}/{entry['Service']['ID']}"
+    except (KeyError, TypeError):
+        return "an entry without an id"
+    return name[:_NAME_LENGTH].encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _why(error: Exception) -> str:
+    """Say in words why an entry cannot be used."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if isinstance(error, UnicodeError):
+        return "its id is not text"
+    if isinstance(error, ValueError | OverflowError):
+        return str(error)[:_NAME_LENGTH]
+    return "a part of it has the wrong type"
 
 
 def _instance(entry: Any, tagged_address: TaggedAddress | None) -> Instance:
@@ -50,6 +109,7 @@ def _instance(entry: Any, tagged_address: TaggedAddress | None) -> Instance:
     host, port = _address(entry["Node"], service, tagged_address)
     # Ids are unique on one agent only.
     identity = f"{entry['Node']['Node']}/{service['ID']}"
+    identity.encode()  # "\\ud800" is a string in JSON, and no text
     meta: Mapping[str, str] = service.get("Meta") or {}
     status = _status(checks)
     return Instance(
@@ -79,6 +139,8 @@ def _address(
     host = host.removeprefix("[").removesuffix("]")
     if not _HOST.fullmatch(host):
         raise ValueError(f"not an address: {host!r}")
+    if port == 0 and not isinstance(port, bool):
+        raise ValueError("it is registered without a port")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MAX_PORT:
         raise ValueError(f"not a port: {port!r}")
     return host, port

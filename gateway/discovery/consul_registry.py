@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from gateway.core.registry import RegistryHealth
 from gateway.core.selection import split_part
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.consul import Consul, ConsulOptions, is_datacenter, is_service_name
+from gateway.discovery.consul import Consul
+from gateway.discovery.consul_options import ConsulOptions, is_datacenter, is_service_name
 from gateway.discovery.link import Link, LinkPolicy
 from gateway.discovery.watcher import (
     WatchBudget,

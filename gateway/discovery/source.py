@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.core.model import Instance
+from gateway.core.model import Instance, Skipped
 from gateway.core.watch import Trouble
 
 
@@ -17,12 +17,14 @@ from gateway.core.watch import Trouble
 class Answer:
     """All instances of one service, sorted by key, as the registry has just told them.
 
-    `skipped_count` counts entries that could not be used. `has_leader` is false when the registry
+    `skipped` names some of the entries that could not be used, `skipped_count` counts all of them.
+    `has_leader` is false when the registry
     admits that nobody leads it, `is_filtered` true when it left something out for want of rights.
     """
 
     index: int
     instances: tuple[Instance, ...]
+    skipped: tuple[Skipped, ...] = ()
     skipped_count: int = 0
     has_leader: bool = True
     is_filtered: bool = False

@@ -10,18 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from gateway.core.hold import HoldPolicy, View
-from gateway.core.model import Snapshot
+from gateway.core.model import Skipped, Snapshot
 from gateway.core.watch import Phase, Reading, Trouble, WatchPolicy, WatchState
 from gateway.discovery.catalog import Catalog
 from gateway.discovery.link import Link
 from gateway.discovery.source import Answer, Source, SourceError
+from gateway.threads import Pace, in_thread
 
 _log = structlog.get_logger()
 
+# From so many instances on, work on all of them takes longer than one turn of the loop may.
+MANY = 1000
 # These do not tell whether the registry is away or only this question failed.
 _DOUBTFUL = frozenset({Trouble.CUT, Trouble.TIMEOUT, Trouble.NO_LEADER})
 
@@ -110,6 +114,7 @@ class Watcher:
         self._release: asyncio.TimerHandle | None = None
         self._asked_count = self._answer_count = self._error_count = 0
         self._trouble: Trouble | None = None
+        self._skipped: tuple[Skipped, ...] = ()
         self._skipped_count = 0
         self._is_told = False  # that it has trouble which is not the registry's as a whole
 
@@ -181,24 +186,21 @@ class Watcher:
             is_authoritative=answer.has_leader and not answer.is_filtered,
             is_filtered=answer.is_filtered,
         )
-        return self._apply(answer, reading, sent_at_s)
+        return await self._apply(answer, reading, sent_at_s)
 
-    def _apply(self, answer: Answer, reading: Reading, sent_at_s: float) -> float:
+    async def _apply(self, answer: Answer, reading: Reading, sent_at_s: float) -> float:
         """Believe of an answer what is to be believed, and publish it."""
         self._answer_count += 1
         self._trouble = Trouble.DENIED if reading.is_filtered else None
         self._is_told = False
-        self._note_skipped(answer.skipped_count)
-        self._view = self._view.after(
-            answer.instances,
-            # What was asked before the registry got lost may be answered by what is left of it.
-            trusted=self._context.link.is_up and self._state.trusts(reading),
-            now_s=self._context.clock(),
-            policy=self._policy.hold,
-        )
+        self._note_skipped(answer)
+        self._view = await self._view_after(answer, reading)
         if reading.is_authoritative:
             self._confirmed_at_s = sent_at_s
         self._index = answer.index
+        if len(self._view.instances) >= MANY:
+            for _ in self._context.catalog.prepare(self._snapshot()):
+                await asyncio.sleep(0)
         changed = self._publish(sent_at_s if reading.is_authoritative else None)
         self._state, delay_s = self._state.answered(
             reading, changed=changed, policy=self._policy.watch
@@ -206,15 +208,38 @@ class Watcher:
         self._arm()
         return delay_s
 
+    async def _view_after(self, answer: Answer, reading: Reading) -> View:
+        """Join an answer to what is known; many instances are compared in a thread."""
+        self._disarm()
+        while True:
+            is_up = self._context.link.is_up
+            join: Callable[[], View] = partial(
+                self._view.after,
+                answer.instances,
+                # What was asked before the registry got lost may be answered by what is left of it.
+                trusted=is_up and self._state.trusts(reading),
+                now_s=self._context.clock(),
+                policy=self._policy.hold,
+            )
+            if len(answer.instances) + len(self._view.instances) < MANY:
+                return join()
+            view = await in_thread(partial(_without_pace, join), name="registry answer")
+            if self._context.link.is_up is is_up:
+                return view
+
     def _publish(self, confirmed_at_s: float | None) -> bool:
-        snapshot = Snapshot(
+        return self._context.catalog.publish(self._snapshot(), confirmed_at_s=confirmed_at_s)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
             service=self.service,
             instances=self._view.instances,
             source=self._context.registry,
             index=self._index,
             held_until_s=self._view.next_release_s,
+            skipped=self._skipped,
+            skipped_count=self._skipped_count,
         )
-        return self._context.catalog.publish(snapshot, confirmed_at_s=confirmed_at_s)
 
     async def _recover(self, error: SourceError) -> None:
         """Take an error, find out whether it is the registry's or only this watch's, and wait."""
@@ -247,10 +272,15 @@ class Watcher:
             self._polls_left = self._policy.polls_before_watching
         await asyncio.sleep(delay_s)
 
-    def _note_skipped(self, count: int) -> None:
-        if count != self._skipped_count:
-            _log.warning("entries_skipped", service=self.service, count=count)
-        self._skipped_count = count
+    def _note_skipped(self, answer: Answer) -> None:
+        if (answer.skipped, answer.skipped_count) != (self._skipped, self._skipped_count):
+            _log.warning(
+                "entries_skipped",
+                service=self.service,
+                count=answer.skipped_count,
+                entries=[str(one) for one in answer.skipped],
+            )
+        self._skipped, self._skipped_count = answer.skipped, answer.skipped_count
 
     def _enter_watch(self) -> Source | None:
         """Give the source to watch with; None when this question is to be a poll."""
@@ -288,3 +318,7 @@ class Watcher:
         self._view = self._view.released(self._context.clock())
         self._publish(self._confirmed_at_s)
         self._arm()
+
+
+def _without_pace(join: Callable[[], View], _pace: Pace) -> View:
+    return join()

@@ -24,6 +24,7 @@ _log = structlog.get_logger()
 
 # Enough for a thousand instances, a tenth of them frozen; more would be felt by requests.
 _AT_ONCE = 64
+_BEGUN_AT_ONCE = 100
 # Who is switched off on purpose, or not meant, is left in peace.
 _LEFT_ALONE = frozenset({Status.MAINTENANCE, Status.UNTAGGED})
 
@@ -86,9 +87,11 @@ class HealthChecks:
                     for key, task in tuple(self._running.items()):
                         if key not in wanted or task.done():
                             self._stop(key)
-                    for key in wanted - self._running.keys():
+                    for count, key in enumerate(wanted - self._running.keys(), start=1):
                         work = self._check_for_ever(*key)
                         self._running[key] = tasks.create_task(work, name=f"check:{key[1]}")
+                        if count % _BEGUN_AT_ONCE == 0:
+                            await asyncio.sleep(0)
                     await self._has_changed.wait()
         finally:
             self._running.clear()

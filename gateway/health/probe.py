@@ -24,6 +24,9 @@ from gateway.core.units import format_duration
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _FIRST_FINAL_STATUS = 200
 _LONGEST_HEAD_BYTES = 64 * 1024
+# As for requests; without a limit a full buffer of them is read in one turn of the loop.
+_MAX_INTERIM_ANSWERS = 32
+_ENDLESS = "endless interim answers"
 _NOT_HTTP = "what came back is not HTTP/1.1"
 
 
@@ -82,12 +85,13 @@ async def _ask(instance: Instance, policy: HealthCheckPolicy, secured: Secured |
     )
     try:
         writer.write(_request(instance, policy))
-        while True:
+        for _ in range(_MAX_INTERIM_ANSWERS):
             found = _STATUS.match(await reader.readuntil(b"\r\n\r\n"))
             if found is None:
                 raise ValueError(_NOT_HTTP)
             if (status := int(found[1])) >= _FIRST_FINAL_STATUS:
                 return status
+        raise ValueError(_ENDLESS)
     finally:
         writer.transport.abort()
 

@@ -6,7 +6,7 @@ route needs their service, with all that was learned about their instances.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
@@ -125,6 +125,11 @@ class Engine:
         fleet = self.fleets.get(snapshot.service)
         if fleet is not None:
             _retire(member.pool for member in fleet.apply(snapshot, self.deadlines.now_s))
+
+    def prepare(self, snapshot: Snapshot) -> Iterator[None]:
+        """Do a part of `follow` beforehand, step by step."""
+        fleet = self.fleets.get(snapshot.service)
+        return iter(()) if fleet is None else fleet.prepare(snapshot.instances)
 
     def sweep(self, now_s: float) -> None:
         """Bring up to date what changes with time, about once a second."""

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.watch import Phase
-from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_options import ConsulOptions
 from tests.fakes.consul_agent import ConsulAgent
 from tests.fakes.following import following
 from tests.fakes.waiting import wait_until

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Status
-from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_options import ConsulOptions
 from tests.fakes.consul_agent import ConsulAgent
 from tests.fakes.following import following
 from tests.fakes.waiting import wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.watch import Phase, WatchPolicy
-from gateway.discovery.consul import Consistency, ConsulOptions
+from gateway.discovery.consul_options import Consistency, ConsulOptions
 from gateway.discovery.consul_registry import ConsulPolicies
 from gateway.discovery.disk import SnapshotStore
 from gateway.discovery.link import LinkPolicy

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.watch import Trouble
-from gateway.discovery.consul import Consul, ConsulOptions, is_service_name
+from gateway.discovery.consul import Consul
+from gateway.discovery.consul_options import ConsulOptions, is_service_name
 from gateway.discovery.source import SourceError
 from tests.fakes.consul import CUT, SILENCE, FakeConsul, Misbehaviour
 from tests.fakes.waiting import PATIENCE_S, wait_until

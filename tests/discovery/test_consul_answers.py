@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Instance, Status
-from gateway.discovery.consul_answers import instances_of
+from gateway.discovery.consul_answers import MAX_NAMED, listing_of
 
 
 def entry(
@@ -36,9 +37,9 @@ def entry(
 
 def only(one: dict[str, Any], **how: Any) -> Instance:
     """Read one entry that must be usable."""
-    instances, skipped_count = instances_of([one], **how)
-    assert skipped_count == 0
-    return instances[0]
+    listing = listing_of([one], **how)
+    assert listing.skipped_count == 0
+    return listing.instances[0]
 
 
 def test_an_entry_becomes_an_instance() -> None:
@@ -163,23 +164,70 @@ def test_a_tagged_address_of_the_node_gives_only_the_address() -> None:
 def test_a_bad_entry_is_skipped_alone_and_counted(bad: Any) -> None:
     good = entry(ID="web-2")
 
-    instances, skipped_count = instances_of([bad, good])
+    listing = listing_of([bad, good])
 
-    assert [instance.id for instance in instances] == ["n1/web-2"]
-    assert skipped_count == 1
+    assert [instance.id for instance in listing.instances] == ["n1/web-2"]
+    assert listing.skipped_count == 1
+    assert [one.why for one in listing.skipped] != [""]
 
 
 def test_instances_are_sorted_whatever_the_order_of_the_answer() -> None:
     entries = [entry(ID=name) for name in "cab"]
 
-    instances, _ = instances_of(entries)
+    listing = listing_of(entries)
 
-    assert [instance.id for instance in instances] == ["n1/a", "n1/b", "n1/c"]
-    assert instances_of(reversed(entries)) == (instances, 0)
+    assert [instance.id for instance in listing.instances] == ["n1/a", "n1/b", "n1/c"]
+    assert listing_of(reversed(entries)) == listing
+
+
+def test_thousands_are_sorted_too() -> None:
+    entries = [entry(ID=f"w{number * 7919 % 10_000:05}") for number in range(10_000)]
+
+    keys = [instance.key for instance in listing_of(entries).instances]
+
+    assert keys == sorted(keys)
+    assert len(keys) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (entry(Port=0), "n1/web-1: it is registered without a port"),
+        (entry(Port="http"), "n1/web-1: not a port: 'http'"),
+        (entry(Address="a b"), "n1/web-1: not an address: 'a b'"),
+        (entry(ID="\ud800"), "n1/\\ud800: its id is not text"),
+        (entry(Meta=7), "n1/web-1: a part of it has the wrong type"),
+        ({"Node": {"Node": "n"}, "Service": {"ID": "x"}}, "n/x: it has no Checks"),
+        ("text", "an entry without an id: a part of it has the wrong type"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_a_skipped_entry_is_named_with_its_id_and_why(bad: Any, named: str) -> None:
+    assert [str(one) for one in listing_of([bad]).skipped] == [named]
+
+
+def test_of_many_skipped_entries_some_are_named_and_all_are_counted() -> None:
+    listing = listing_of([entry(ID=f"w{number}", Port=0) for number in range(50)])
+
+    assert (len(listing.skipped), listing.skipped_count) == (MAX_NAMED, 50)
+
+
+def test_a_list_that_no_consul_would_send_is_refused_and_not_counted_for_ever() -> None:
+    with pytest.raises(ValueError, match="more than"):
+        listing_of(itertools.repeat({}))
+
+
+def test_there_is_a_step_for_each_entry() -> None:
+    """Whoever reads beside the event loop lets it go on at each of them."""
+    steps: list[None] = []
+
+    listing_of([entry(ID=f"w{number}") for number in range(10)], step=lambda: steps.append(None))
+
+    assert len(steps) >= 10
 
 
 def test_the_same_id_on_two_agents_is_two_instances() -> None:
-    instances, _ = instances_of([entry(), entry(node={"Node": "n2"})])
+    instances = listing_of([entry(), entry(node={"Node": "n2"})]).instances
 
     assert [instance.id for instance in instances] == ["n1/web-1", "n2/web-1"]
 
@@ -194,10 +242,10 @@ anything = st.recursive(
 
 @given(st.lists(anything))
 def test_no_json_at_all_raises(entries: list[Any]) -> None:
-    instances, skipped_count = instances_of(json.loads(json.dumps(entries)))
+    listing = listing_of(json.loads(json.dumps(entries)))
 
-    assert instances == ()
-    assert skipped_count == len(entries)
+    assert listing.instances == ()
+    assert listing.skipped_count == len(entries)
 
 
 @given(
@@ -207,7 +255,7 @@ def test_no_json_at_all_raises(entries: list[Any]) -> None:
     )
 )
 def test_an_entry_with_any_field_wrong_is_used_or_skipped(changes: dict[str, Any]) -> None:
-    instances, skipped_count = instances_of([entry(**changes)], tagged_address="wan")
+    listing = listing_of([entry(**changes)], tagged_address="wan")
 
-    assert len(instances) + skipped_count == 1
-    assert all(0 < instance.port < 65536 and instance.host for instance in instances)
+    assert len(listing.instances) + listing.skipped_count == 1
+    assert all(0 < one.port < 65536 and one.host for one in listing.instances)

@@ -13,7 +13,7 @@ from gateway.core.model import Instance, Snapshot
 from gateway.core.registry import Registry
 from gateway.core.watch import Phase
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_options import ConsulOptions
 from gateway.discovery.consul_registry import ConsulRegistry
 from tests.fakes.consul import CUT, SILENCE, FakeConsul, Misbehaviour
 from tests.fakes.following import following

@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from gateway.core.watch import Trouble
-from gateway.discovery.consul import Consul, ConsulOptions
+from gateway.discovery.consul import Consul
+from gateway.discovery.consul_options import ConsulOptions
 from gateway.discovery.source import SourceError
 from tests.fakes.consul import FakeConsul
 

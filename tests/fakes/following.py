@@ -13,7 +13,7 @@ from gateway.core.hold import HoldPolicy
 from gateway.core.model import Instance, Snapshot
 from gateway.core.watch import Phase, WatchPolicy
 from gateway.discovery.catalog import Catalog, Entry
-from gateway.discovery.consul import ConsulOptions
+from gateway.discovery.consul_options import ConsulOptions
 from gateway.discovery.consul_registry import ConsulPolicies, ConsulRegistry
 from gateway.discovery.link import LinkPolicy
 from gateway.discovery.watcher import WatcherPolicy
