@@ -61,7 +61,12 @@ def run(folder: Path, *arguments: str, in_ci: bool = True, files: Mapping[str, s
     for name, text in files.items():
         (folder / f"test_{name}.py").write_text(text, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
-    environment |= {"FLAKY_LIST": str(folder / "flaky"), "PYTHONPATH": str(ROOT)}
+    environment |= {
+        "FLAKY_LIST": str(folder / "flaky"),
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # most of them take longer to load than all else
+        "PYTEST_ADDOPTS": "-p xdist -p randomly -p timeout -p asyncio",
+    }
     ran = subprocess.run(
         [sys.executable, str(ROOT / "scripts/run_tests.py"), *arguments],
         cwd=folder,

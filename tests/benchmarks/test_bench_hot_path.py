@@ -1,7 +1,8 @@
 """The hot path may not grow unnoticed: what a proxied request costs, in numbers that do not vary.
 
-Whoever must make it longer moves a bound on purpose, with the reason in the commit. What each
-function takes is shown by `python -m benchmarks.hot_path`.
+Whoever must make it longer moves a bound on purpose, with the reason in the commit. It is an upper
+bound only: who makes the path shorter breaks nothing. What each function takes is shown by
+`python -m benchmarks.hot_path`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ async def test_a_request_makes_no_more_calls_than_before(kind: str) -> None:
     cost = await measured(kind)
 
     assert cost.calls_each <= MOST_CALLS[kind]
-    assert cost.calls_each > MOST_CALLS[kind] * 0.95, "it has become shorter: lower the bound"
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="instructions are counted on 3.11")
@@ -44,9 +44,6 @@ async def test_a_request_takes_no_more_instructions_than_before(kind: str) -> No
     cost = await measured(kind)
 
     assert cost.instructions_each <= MOST_INSTRUCTIONS[kind]
-    assert cost.instructions_each > MOST_INSTRUCTIONS[kind] * 0.95, (
-        "it has become shorter: lower it"
-    )
 
 
 async def test_what_is_measured_is_a_whole_request_and_its_answer() -> None:
