@@ -120,6 +120,20 @@ def test_a_possessive_group_is_found(expression: str, *, has_one: bool) -> None:
     assert has_one == has_possessive_group(expression)
 
 
+def test_the_page_on_tests_maps_every_folder_and_every_fake() -> None:
+    page = (ROOT / "tests/README.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("## The folders")
+    folders, _, fakes = rest.partition("## The fakes")
+    rows_of_folders = re.findall(r"^\| (`.+?) \|", folders, re.MULTILINE)
+    named = [name for row in rows_of_folders for name in re.findall(r"`(\w+)`", row)]
+    there = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+
+    assert sorted(named) == sorted(there - {"tests"})
+    assert re.findall(r"^\| `(\w+)` \| \S", fakes, re.MULTILINE) == sorted(
+        path.stem for path in (ROOT / "tests/fakes").glob("*.py")
+    )
+
+
 # --- Names ---------------------------------------------------------------------------------------
 
 

@@ -289,23 +289,6 @@ async def test_the_refusal_names_maintenance(agent: ConsulAgent, tmp_path: Path)
     assert after.status == 200
 
 
-async def test_a_post_goes_out_once_and_a_get_is_tried_everywhere(
-    agent: ConsulAgent, tmp_path: Path
-) -> None:
-    async with two_named(agent) as pair, gateway_for(agent, tmp_path) as gateway:
-        await until_known(gateway, 2)
-        for upstream in pair:
-            upstream.on_request(close())
-
-        post = await send(gateway, ask(PATH, "POST", body=b"money"))
-        posts = sum(len(upstream.requests) for upstream in pair)
-        got = await get(gateway)
-        gets = sum(len(upstream.requests) for upstream in pair) - posts
-
-    assert (post.status, posts) == (502, 1)
-    assert (got.status, gets) == (502, 2)
-
-
 async def test_a_cold_start_without_consul_proxies_at_once_from_disk(
     agent: ConsulAgent, tmp_path: Path
 ) -> None:

@@ -138,19 +138,6 @@ async def test_a_put_is_sent_again_with_its_whole_body(serve: Serve, breaks: Bre
         assert len(well.requests) == len(statuses)
 
 
-async def test_a_body_over_the_buffer_is_sent_once_only(serve: Serve) -> None:
-    body = b"x" * 200_000
-    async with ScriptedUpstream() as web, ScriptedUpstream() as other:
-        web.on_request(close())
-        other.on_request(close())
-        async with serve(routes_to(web, other)) as gateway, RawClient(gateway.port) as client:
-            await client.send(ask("/", "PUT", body=body))
-            answer = await client.read_response()
-
-        assert answer.status == 502
-        assert len(web.requests) + len(other.requests) == 1
-
-
 async def test_a_retriable_answer_is_passed_on_when_nobody_else_is_left(serve: Serve) -> None:
     async with ScriptedUpstream() as web, ScriptedUpstream() as other:
         web.on_request(respond(503, b"busy", [(b"X-Who", b"web")]))

@@ -34,24 +34,6 @@ async def test_an_instance_that_hangs_is_not_waited_for(serve: Serve) -> None:
         assert blamed == 0
 
 
-async def test_what_may_not_be_sent_twice_is_sent_once(serve: Serve) -> None:
-    async with ScriptedUpstream() as one, ScriptedUpstream() as two:
-        gate = asyncio.Event()
-        one.on_request(play(hold(gate), respond()))
-        two.on_request(play(hold(gate), respond()))
-        routes = routes_to(one, two, retry={"hedge": "10ms"})
-        async with serve(routes) as gateway, RawClient(gateway.port) as client:
-            await client.send(ask("/", "POST", body=b"money"))
-            await wait_until(lambda: one.requests or two.requests)
-            await asyncio.sleep(0.1)
-            asked = len(one.requests) + len(two.requests)
-            gate.set()
-            answer = await client.read_response()
-
-        assert answer.status == 200
-        assert asked == 1
-
-
 async def test_an_answer_that_comes_too_late_is_nobody_elses(serve: Serve) -> None:
     """The first goes out again over a fresh connection, and has a hedge: one, not two of them.
 
