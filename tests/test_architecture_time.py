@@ -85,7 +85,7 @@ MAY_WAIT_SHORTLY = {
 }
 # Whose answers about time are listed in MEASURES.
 FAKES_WITH_A_CLOCK = {
-    *("crowd_busy", "gateway_run", "load", "traffic", "waiting"),
+    *("apps", "crowd_busy", "gateway_run", "load", "traffic", "waiting"),
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

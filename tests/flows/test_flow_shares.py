@@ -27,7 +27,7 @@ from tests.fakes.gateway import ask, routes_file
 from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.tls import Authority
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 MOST_CPU_S = 0.05
 FLOOD_BYTES = 3_000_000
