@@ -28,6 +28,7 @@ from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, serve
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
+from gateway.open_files import limit_for, most_clients, raise_limit
 from gateway.overdue import END_SLACK_S, END_WITHIN_S, end_within
 from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
 from gateway.signals import IgnoredSignals, ignore_signals
@@ -137,7 +138,11 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
     log = configure_logging(settings.log_level, settings.log_format, sys.stderr)
     if ignored := unknown_variables(os.environ):
         structlog.get_logger().warning("variables_ignored", variables=ignored)
-    gateway = _or_exit(lambda: create_app(settings))
+    limits = raise_limit() or (sys.maxsize, sys.maxsize)
+    max_connections = min(settings.max_connections, most_clients(limits[1]))
+    bounded = settings.model_copy(update={"max_connections": max_connections})
+    gateway = _or_exit(lambda: create_app(bounded))
+    _tell_open_files(limits, settings.max_connections)
     try:
         return _run(_serve(gateway, ignored_signals, stops, log.flush))
     except (ListenError, AppStartError) as error:
@@ -146,6 +151,24 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
         return EXIT_FAILED
     finally:
         log.flush()
+
+
+def _tell_open_files(limits: tuple[int, int], wanted: int) -> None:
+    """Log what the limit of open files, before and now, comes to; `wanted` are connections."""
+    before, limit = limits
+    log, fits = structlog.get_logger(), most_clients(limit)
+    if wanted <= fits:
+        log.info("open_files", limit=limit, was=before, max_connections=wanted)
+        return
+    log.warning(
+        "open_files_too_few",
+        limit=limit,
+        was=before,
+        max_connections=fits,
+        wanted=wanted,
+        advice=f"raise the hard limit of open files to {limit_for(wanted)} "
+        f"(LimitNOFILE=, ulimit -Hn, --ulimit nofile), or set GATEWAY_MAX_CONNECTIONS={fits}",
+    )
 
 
 async def _serve(

@@ -40,11 +40,18 @@ class GatewayRun:
     """`python -m gateway run` with these routes, from entering the `async with` until its end.
 
     Variables are given without `GATEWAY_`, in small letters. Entering waits until it is ready.
-    Leaving kills it if it is still there.
+    Leaving kills it if it is still there. `open_files` are its soft and its hard limit of
+    these, to be set before.
     """
 
-    def __init__(self, routes: str, folder: Path, **variables: str) -> None:
+    def __init__(
+        self,
+        routes: str,
+        folder: Path,
+        **variables: str,
+    ) -> None:
         self.folder = folder
+        self.open_files: tuple[int, int] | None = None
         self.port = self.tls_port = self.admin_port = 0
         self._listener_count = 3 if "tls_bind" in variables else 2
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,9 +92,13 @@ class GatewayRun:
 
     def launch(self) -> None:
         """Start it."""
+        wrapper: list[str] = []
+        if self.open_files is not None:
+            limits = "ulimit -Sn {}; ulimit -Hn {}".format(*self.open_files)
+            wrapper = ["sh", "-c", f'{limits}; exec "$@"', "sh"]
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run"],
+                [*wrapper, sys.executable, "-m", "gateway", "run"],
                 cwd=_ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

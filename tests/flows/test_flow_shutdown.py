@@ -274,7 +274,10 @@ async def test_each_request_is_one_line_of_json_on_stdout_and_events_go_to_stder
     async with (
         ScriptedUpstream() as web,
         GatewayRun(
-            routes_to(web, match={"path_prefix": "/api"}), tmp_path, drain_timeout="1s"
+            routes_to(web, match={"path_prefix": "/api"}),
+            tmp_path,
+            drain_timeout="1s",
+            max_connections="20",
         ) as gateway,
         RawClient(gateway.port) as client,
     ):
@@ -304,6 +307,7 @@ async def test_each_request_is_one_line_of_json_on_stdout_and_events_go_to_stder
         assert "secret" not in "".join(lines) + gateway.said
         assert [json.loads(line)["event"] for line in gateway.said.splitlines()] == [
             "service_changed",
+            "open_files",
             "listening",
             "listening",
             "draining",

@@ -1,0 +1,67 @@
+"""A process with few file descriptors: clients are bounded, and everything else goes on."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.client import RawClient
+from tests.fakes.gateway import ask, routes_to
+from tests.fakes.gateway_run import GatewayRun
+from tests.fakes.upstream import ScriptedUpstream
+
+pytestmark = pytest.mark.slow
+
+
+async def test_clients_are_bounded_by_the_open_files_and_the_admin_port_goes_on(
+    tmp_path: Path,
+) -> None:
+    """A hard limit of 300 is enough for 75 clients, whatever the settings say."""
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        gateway = GatewayRun(routes_to(web), tmp_path)
+        gateway.open_files = (100, 300)
+        await stack.enter_async_context(gateway)
+        (told,) = gateway.logged("open_files_too_few")
+        assert (told["was"], told["limit"], told["max_connections"]) == (100, 300, 75)
+        assert "GATEWAY_MAX_CONNECTIONS=75" in told["advice"]
+
+        served = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(75)]
+        for client in served:
+            await client.send(ask())
+            assert (await client.read_response()).status == 200
+        over = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(100)]
+        for client in over:
+            said = await client.read_until_closed()
+            assert said == b"" or said.startswith(b"HTTP/1.1 503 ")
+
+        assert (await gateway.ask_admin("/readyz")).status_code == 200
+        for client in served:
+            await client.send(ask())
+            assert (await client.read_response()).status == 200
+        assert gateway.logged("accept_failed") == []
+
+
+async def test_a_lack_of_descriptors_is_logged_once_and_is_over_when_it_is_over(
+    tmp_path: Path,
+) -> None:
+    """Somebody else takes them all: here the limit falls below what is open already."""
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(GatewayRun(routes_to(web), tmp_path))
+        before = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        waiting = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(10)]
+        for client in waiting:
+            await client.send(ask())
+        await gateway.wait_for("accept_failed")
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, before)
+        answers = [await client.read_response() for client in waiting]
+        await gateway.wait_for("accept_recovered")
+
+        assert {one.status for one in answers} == {200}
+        assert len(gateway.logged("accept_failed")) == 1
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
