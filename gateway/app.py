@@ -36,6 +36,7 @@ from gateway.edge.face import FaceOptions
 from gateway.edge.fast import FastFace
 from gateway.edge.lifespan import AppStartError
 from gateway.edge.mounts import MountError, Mounts
+from gateway.edge.own_app import face_of_app
 from gateway.edge.peers import Peers
 from gateway.edge.reader import ReaderLimits
 from gateway.edge.redirect import RedirectFace
@@ -92,9 +93,8 @@ def read_routes(settings: Settings) -> RoutingConfig:
 class Gateway:
     """All objects of one gateway, joined; an ASGI app.
 
-    `fast_face` is for uvicorn's `http=`, for whoever runs it in a process of its own; everybody
-    else calls it as an ASGI app. `certificates` are for listeners with TLS, None where there is
-    none. `is_draining` says that it should get no new requests.
+    `fast_face` is for a process of its own. `certificates` are for listeners with TLS, None where
+    there is none. `is_draining` says that it should get no new requests.
     """
 
     def __init__(self, settings: Settings, config: RoutingConfig) -> None:
@@ -144,7 +144,7 @@ class Gateway:
         for listener in (self.engine, self.health_checks, self._first_snapshots):
             self.selection.subscribe(listener.follow)
         self.registries = _registries(settings, config, self.catalog, random)
-        self.admin = create_admin(self)
+        self.admin = create_admin(self, hosts=_admin_hosts(settings))
         self.fast_face = FastFace(self.engine, self._peers, _face_options(settings))
         self._face = AsgiFace(self.engine, self._peers, self._spawn)
         self._sockets = AppSockets(self.engine, self._face, self._mounts)
@@ -220,6 +220,17 @@ class Gateway:
     def redirect_face(self, port: int) -> RedirectFace:
         """Make the face of a plain listener that sends all clients on to TLS, at this port."""
         return RedirectFace(self.fast_face, port=port)
+
+    def admin_face(self) -> FastFace:
+        """Make the face of the admin port, with limits of its own."""
+        return face_of_app(
+            self.admin,
+            name="admin",
+            beside=self.fast_face,
+            clock=time.monotonic,
+            wall_clock=time.time,  # noqa: TID251 -- for Date
+            spawn=self._spawn,
+        )
 
     def _use(self, config: RoutingConfig) -> None:
         try:
@@ -356,6 +367,11 @@ def _certificates(settings: Settings) -> Certificates | None:
         is_ca = error.file == settings.tls_client_ca
         variable = "CLIENT_CA" if is_ca else "CERT" if error.file in settings.tls_cert else "KEY"
         raise SettingsError((f"GATEWAY_TLS_{variable}: {error}",)) from error
+
+
+def _admin_hosts(settings: Settings) -> tuple[str, ...]:
+    bound = () if settings.admin is None else (settings.admin.host,)
+    return (*bound, *settings.admin_hosts)
 
 
 def _face_options(settings: Settings) -> FaceOptions:

@@ -182,7 +182,13 @@ async def _serve(
     admin, beside = settings.admin, None
     if admin is not None:
         listener = listen(admin.host, admin.port)
-        beside = Site(name="admin", app=gateway.admin, listener=listener)
+        beside = Site(
+            name="admin",
+            app=gateway.admin,
+            listener=listener,
+            http=gateway.admin_face(),
+            makes_room=True,
+        )
     options = ServeOptions(
         head_timeout_s=settings.client_head_timeout_s,
         handshake_timeout_s=settings.client_head_timeout_s,

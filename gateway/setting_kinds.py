@@ -89,6 +89,12 @@ def _networks(value: object) -> object:
     return parse_networks(value) if isinstance(value, str) else value
 
 
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 def _existing_files(value: object) -> object:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -128,6 +134,12 @@ Networks = Annotated[
     NoDecode,
     BeforeValidator(_networks),
     Kind("networks, with commas between"),
+]
+Names = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_names),
+    Kind("names, with commas between"),
 ]
 ExistingFiles = Annotated[
     tuple[Path, ...],

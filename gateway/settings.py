@@ -39,6 +39,7 @@ from gateway.setting_kinds import (
     ExistingFile,
     ExistingFiles,
     FilePath,
+    Names,
     Networks,
     Redirect,
     Size,
@@ -133,6 +134,11 @@ class Settings(BaseSettings):
     admin: AddressOrOff = Field(
         default=ListenAddress("127.0.0.1", 9901),
         description="Where health and the admin API are; keep it away from clients.",
+    )
+    admin_hosts: Names = Field(
+        default=(),
+        description="Further names under which the admin port answers, beside addresses and "
+        "`localhost`: no page of another site can read it (DNS rebinding).",
     )
     registry: Annotated[
         Literal["consul", "static"], BeforeValidator(lower), Kind("`consul` or `static`")

@@ -7,14 +7,14 @@
     /api/services[/name]   the services in use, with every instance
 
 The one rule: GET and HEAD only, everything as JSON, nothing kept by caches. There is no token: the
-port belongs on loopback or in a private network.
+port belongs on loopback or in a private network, and it answers under its own names only.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from gateway import __version__
 from gateway.admin import report
+from gateway.admin.hosts import OwnNamesOnly
 from gateway.admin.report import View
 
 _ENDPOINTS = ("/livez", "/readyz", "/health", "/api/routes", "/api/services")
@@ -51,8 +52,13 @@ class _ProblemResponse(_JsonResponse):
     media_type = "application/problem+json"
 
 
-def create_admin(view: View, *, clock: Callable[[], float] = time.monotonic) -> Starlette:
-    """Make the app of the admin port; `clock` is monotonic, and the one that `view` goes by."""
+def create_admin(
+    view: View, *, hosts: Collection[str] = (), clock: Callable[[], float] = time.monotonic
+) -> OwnNamesOnly:
+    """Make the app of the admin port; `clock` is monotonic, and the one that `view` goes by.
+
+    `hosts` are names under which it answers, beside addresses and localhost.
+    """
     endpoints = _Endpoints(view, clock)
     shown: dict[str, Callable[[Request], Any]] = {
         "/": endpoints.index,
@@ -69,7 +75,7 @@ def create_admin(view: View, *, clock: Callable[[], float] = time.monotonic) -> 
     )
     # A redirect would be made of the Host field, which is whatever the client says.
     app.router.redirect_slashes = False
-    return app
+    return OwnNamesOnly(app, hosts, _refusal)
 
 
 class _Endpoints:

@@ -76,10 +76,21 @@ class Entrance:
     """Where connections take their places; `peer_of` tells for whom one is counted.
 
     It gets the address of the socket, and what the PROXY protocol says once that is known.
+    `make_room` closes another connection for a new one, if it can; None where that is not done.
     """
 
     places: Places
     peer_of: PeerOf
+    make_room: Callable[[], bool] | None = None
+
+    def enter(self, address: str) -> Place:
+        """Take a place for a new connection from this address."""
+        peer = self.peer_of(address, None)
+        place = self.places.enter(peer)
+        if place.refusal is not None and self.make_room is not None and self.make_room():
+            place.leave()
+            place = self.places.enter(peer)
+        return place
 
 
 class Acceptor:
@@ -176,7 +187,7 @@ class Acceptor:
     def _welcome(self, sock: socket.socket, address: str) -> None:
         place = None
         if self._entrance is not None:
-            place = self._entrance.places.enter(self._entrance.peer_of(address, None))
+            place = self._entrance.enter(address)
             if not self._may_go_on(place, is_early=True):
                 _close(sock, place)
                 return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.edge.fast import FastFace
+    from gateway.edge.places import Place
     from gateway.edge.reader import RequestReader
     from gateway.proxy.exchange import Exchange
 
@@ -29,8 +30,10 @@ class Leaving(asyncio.Protocol):
     _exchange: Exchange | None
     _face: FastFace
     _framing: Framing
+    _is_choked: bool
     _is_lingering: bool
     _keepalive_timeout_s: float
+    _place: Place | None
     _reader: RequestReader
     _request_count: int
     _stays: bool
@@ -65,6 +68,11 @@ class Leaving(asyncio.Protocol):
             return self.deadline_s - self._keepalive_timeout_s
         return self.deadline_s - self._face.options.head_timeout_s
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether its client does not read its response, or has sent a part of a head only."""
+        return self._is_choked or (self._exchange is None and bool(self._reader.begun))
+
     def finish(self) -> None:
         """Say `Connection: close` with the response in hand; an idle connection stays open."""
         if self._exchange is not None:
@@ -75,6 +83,15 @@ class Leaving(asyncio.Protocol):
         self._stays = False
         if self._exchange is None and not self._is_lingering:
             self._linger()
+
+    def give_way(self) -> None:
+        """Close it, idle or waiting for its client, and let another one have its place now."""
+        assert self._place is not None, "it was made"
+        self._place.leave()
+        if self.waits_for_client:
+            self.drop()
+        else:
+            self.shutdown()
 
     def cut(self) -> None:
         """End what is in hand: the time to finish it is over."""

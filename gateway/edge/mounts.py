@@ -101,6 +101,10 @@ class Mounts:
         self.mounted[target] = mounted
         target.in_process = partial(_take_over, mounted)
 
+    def mount_app(self, app: AsgiApp, target: Target) -> None:
+        """Let the route of this Target be answered by an app that needs no lifespan."""
+        target.in_process = partial(_take_over, self._mounted_at(target, app, {}))
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start all apps, and stop them in the end in the other order; raises AppStartError."""

@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from types import FrameType
 from typing import Any, Literal, cast
 
@@ -67,7 +68,8 @@ class Site:
 
     `http` is what speaks HTTP with clients: the fast face, or uvicorn's own, which calls the app.
     `tls` is None for plain HTTP. `is_proxied` says that each connection begins with the PROXY
-    protocol; only the fast face can know whom that names.
+    protocol; only the fast face can know whom that names. `makes_room` says that a new connection
+    over the limit takes the place of the one that has been idle for longest.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Site:
     http: HttpProtocol = "httptools"
     tls: ssl.SSLContext | None = None
     is_proxied: bool = False
+    makes_room: bool = False
 
 
 class ListenError(Exception):
@@ -165,7 +168,22 @@ class SiteServer(uvicorn.Server):
         return Entrance(
             places=face.places,
             peer_of=lambda address, told: peers.at(address, scheme, port, told),
+            make_room=self._make_room if self._site.makes_room else None,
         )
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest, or one that waits for its client.
+
+        Returns False where there is none of either kind.
+        """
+        clients = self._clients()
+        longest = min(clients, key=lambda one: one.idle_since_s, default=None)
+        if longest is not None and longest.idle_since_s == inf:
+            longest = next((one for one in clients if one.waits_for_client), None)
+        if longest is None:
+            return False
+        longest.give_way()
+        return True
 
     def _connection(self, told: Told | None, place: Place | None) -> asyncio.Protocol:
         face = self._site.http

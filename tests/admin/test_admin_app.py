@@ -22,7 +22,7 @@ def view() -> FakeView:
 @pytest.fixture
 async def client(view: FakeView) -> AsyncIterator[Client]:
     transport = httpx.ASGITransport(
-        create_admin(view, clock=view.clock), raise_app_exceptions=False
+        create_admin(view, hosts=["admin"], clock=view.clock), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
         yield client
@@ -167,7 +167,7 @@ async def test_a_mistake_is_a_500_in_json_that_tells_nothing_of_the_inside(
 
 async def test_a_mistake_surfaces(view: FakeView) -> None:
     view.registries = [BrokenRegistry()]
-    transport = httpx.ASGITransport(create_admin(view))
+    transport = httpx.ASGITransport(create_admin(view, hosts=["admin"]))
 
     async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
         with pytest.raises(RuntimeError, match="secret"):

@@ -69,7 +69,13 @@ class RunningGateway:
         fronts = open_sites(self.gateway)
         if face == "asgi":
             fronts = [replace(one, http="httptools") for one in fronts]
-        admin = Site(name="admin", app=self.gateway.admin, listener=listen("127.0.0.1", 0))
+        admin = Site(
+            name="admin",
+            app=self.gateway.admin,
+            listener=listen("127.0.0.1", 0),
+            http=self.gateway.admin_face(),
+            makes_room=True,
+        )
         sites = (*fronts, admin)
         ports = [int(one.listener.getsockname()[1]) for one in sites]
         self.port, self.tls_port, self.admin_port = ports[0], ports[-2], ports[-1]

@@ -164,6 +164,8 @@ def test_the_gateway_takes_its_environment(
     assert settings.consul_address == "http://10.1.2.3:8500"
     drain_s = (settings.drain_delay_s, settings.drain_idle_s, settings.drain_timeout_s)
     assert drain_s == (5.0, 5.0, 30.0)
+    assert any(name.endswith("-admin") for name in settings.admin_hosts)
+    assert any(name.endswith(".svc.cluster.local") for name in settings.admin_hosts)
     assert (settings.access_log, settings.log_format) == ("on", "json")
 
 

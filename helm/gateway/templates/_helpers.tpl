@@ -42,6 +42,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: {{ printf "%s:8080" .Values.listenAddress | quote }}
 - name: GATEWAY_ADMIN
   value: {{ printf "%s:9901" .Values.listenAddress | quote }}
+{{- if .Values.adminService.enabled }}
+{{- $admin := printf "%s-admin" (include "gateway.fullname" .) }}
+{{- $inside := printf "%s.%s" $admin .Release.Namespace }}
+- name: GATEWAY_ADMIN_HOSTS
+  value: {{ printf "%s,%s,%s.svc,%s.svc.cluster.local" $admin $inside $inside $inside | quote }}
+{{- end }}
 - name: GATEWAY_STATE_DIR
   value: /var/lib/gateway
 - name: GATEWAY_DRAIN_DELAY
