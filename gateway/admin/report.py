@@ -82,13 +82,20 @@ def readiness(view: View) -> Json:
     """Tell whether requests should come here, and if not, why.
 
     A service without instances does not make the gateway unready, for that would take all other
-    services away with it; one that was never heard of does.
+    services away with it; one that was never heard of does. So does a registry that has shown
+    nothing since the start because it may not: others that started earlier know more.
     """
+    blind = {
+        health.name: health.detail
+        for health in (registry.health() for registry in view.registries)
+        if health.is_blind
+    }
     missing = [name for name, fleet in view.engine.fleets.items() if fleet.snapshot is None]
     return {
-        "ready": not (missing or view.is_draining),
+        "ready": not (missing or blind or view.is_draining),
         "draining": view.is_draining,
         "missing_snapshots": sorted(missing),
+        "blind_registries": blind,
     }
 
 
@@ -141,6 +148,7 @@ def _registry(registry: Registry, now_s: float) -> Json:
     health = registry.health()
     return {
         "name": health.name,
+        "address": health.address,
         "reachable": health.reachable,
         "since_s": _seconds(now_s - health.since_s),
         "detail": health.detail,

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from gateway.core.health import CheckState
-from gateway.core.model import Instance, Status
+from gateway.core.model import Instance, Snapshot, Status
 
 _WORDS = {status: status.value for status in Status} | {Status.UNTAGGED: "without its tags"}
+
+_NAMED = 3
 
 
 class _Refused(Protocol):
@@ -17,11 +19,22 @@ class _Refused(Protocol):
     check: CheckState
 
 
-def absence_of(members: Collection[_Refused]) -> str:
+def absence_of(members: Collection[_Refused], snapshot: Snapshot) -> str:
     """Say what a service has in place of instances that may get traffic."""
+    skipped = _skipped(snapshot)
     if not members:
-        return "no instance registered"
-    return f"no healthy instance: {', '.join([*_refused_by_registry(members), *_failing(members)])}"
+        return f"no usable instance: {skipped}" if skipped else "no instance registered"
+    counted = [*_refused_by_registry(members), *_failing(members)]
+    return f"no healthy instance: {', '.join([*counted, skipped] if skipped else counted)}"
+
+
+def _skipped(snapshot: Snapshot) -> str:
+    """Count the entries that cannot be used, and name the first ones."""
+    if not snapshot.skipped_count:
+        return ""
+    named = "; ".join(str(one) for one in snapshot.skipped[:_NAMED])
+    more = "; …" if snapshot.skipped_count > _NAMED else ""
+    return f"{snapshot.skipped_count} not usable ({named}{more})"
 
 
 def _refused_by_registry(members: Collection[_Refused]) -> Iterable[str]:

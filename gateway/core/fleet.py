@@ -182,12 +182,8 @@ class Fleet(Generic[P]):
     # --- Following -------------------------------------------------------------------------------
 
     def prepare(self, instances: Iterable[Instance]) -> Iterator[None]:
-        """Make the Members of new instances ahead of `apply`, yielding between a few at a time.
-
-        To make 50,000 at once takes seconds.
-        """
-        self._ahead = {}
-        count = 0
+        """Make the Members of new instances ahead of `apply`, yielding between a few at a time."""
+        self._ahead, count = {}, 0
         for instance in instances:
             member = self.members.get(instance.key)
             if member is None or member.instance.scheme != instance.scheme:
@@ -335,7 +331,8 @@ class Fleet(Generic[P]):
 
     def absence(self) -> str:
         """Say in words why nobody may get traffic; for a Fleet that has a Snapshot."""
-        return f"service {self.service!r} has {absence_of(self.members.values())}"
+        assert self.snapshot is not None
+        return f"service {self.service!r} has {absence_of(self.members.values(), self.snapshot)}"
 
     # --- What is decided beforehand --------------------------------------------------------------
 
@@ -343,11 +340,9 @@ class Fleet(Generic[P]):
         member = self.members.get(instance.key)
         # What was learned over http says nothing of https, and its connections are of no use there.
         if member is None or member.instance.scheme != instance.scheme:
-            ahead = self._ahead.get(instance.key)
-            is_usable = ahead is not None and ahead.instance.scheme == instance.scheme
-            member = ahead if is_usable else None
-        if member is None:
-            member = self._new_member(instance)
+            member = self._ahead.get(instance.key)
+            if member is None or member.instance.scheme != instance.scheme:
+                member = self._new_member(instance)
         member.instance = instance
         member.weight = float(instance.weight)
         return member

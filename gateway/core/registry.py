@@ -17,13 +17,17 @@ class RegistryHealth:
     """How one registry is: `reachable` is None until it was asked for the first time.
 
     `since_s` is the monotonic instant of the last change of `reachable`; `detail` is the last error
-    in words, None while all is well.
+    in words, None while all is well. `address` is where it is asked, None for one that is not.
+    `is_blind` is true when it has denied us everything since the start: what is known of its
+    services, if anything, is from an earlier run.
     """
 
     name: str
     reachable: bool | None
     since_s: float
     detail: str | None = None
+    address: str | None = None
+    is_blind: bool = False
 
 
 class SnapshotListener(Protocol):

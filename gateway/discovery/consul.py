@@ -25,7 +25,14 @@ from gateway.core.selection import split_part
 from gateway.core.watch import Trouble
 from gateway.discovery.bodies import LARGE_BYTES, Bodies
 from gateway.discovery.consul_answers import Listing, listing_of
-from gateway.discovery.consul_faults import Meta, meta_of, not_consul, refuse, transport_error
+from gateway.discovery.consul_faults import (
+    RIGHTS,
+    Meta,
+    meta_of,
+    not_consul,
+    refuse,
+    transport_error,
+)
 from gateway.discovery.consul_options import (
     ConsulOptions,
     is_service_name,
@@ -33,6 +40,7 @@ from gateway.discovery.consul_options import (
     read_token,
     ssl_context,
 )
+from gateway.discovery.consul_sight import SEES_NOTHING, Sight
 from gateway.discovery.entries import items_of
 from gateway.discovery.source import Answer, SourceError
 from gateway.threads import in_thread
@@ -130,9 +138,11 @@ class _Api:
     def __init__(self, http: HttpxAdapter, options: ConsulOptions) -> None:
         self.http = http
         self.dc = options.datacenter
+        self.consistency = "default"
         self._options = options
         self.health = base.Consul.Health(self)
         self.status = base.Consul.Status(self)
+        self.catalog = base.Consul.Catalog(self)
 
     @property
     def token(self) -> str | None:
@@ -148,8 +158,11 @@ class _Api:
 class ConsulSource:
     """Reads of `/v1/health/service` over one httpx client."""
 
-    def __init__(self, client: httpx.AsyncClient, options: ConsulOptions, bodies: Bodies) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, options: ConsulOptions, bodies: Bodies, sight: Sight
+    ) -> None:
         self._client = client
+        self._sight = sight
         self._options = options
         mode = () if options.consistency == "default" else ((options.consistency, ""),)
         adapter = partial(
@@ -175,6 +188,8 @@ class ConsulSource:
         if self._options.consistency == "stale" and not self._is_fresh(reply.meta):
             reply = await self._read(self._leader, service, 0)
         listing: Listing = reply.value
+        if not listing.instances and not listing.skipped_count:
+            await self._check_empty(reply.meta, split_part(service)[1])
         return Answer(
             index=reply.meta.index,
             instances=listing.instances,
@@ -183,6 +198,12 @@ class ConsulSource:
             has_leader=reply.meta.has_leader,
             is_filtered=reply.meta.is_filtered,
         )
+
+    async def _check_empty(self, meta: Meta, datacenter: str | None) -> None:
+        """Raise SourceError when nothing is listed because nothing may be seen."""
+        reason = SEES_NOTHING if meta.is_filtered else await self._sight.why_blind(datacenter)
+        if reason is not None:
+            raise SourceError(Trouble.DENIED, f"{reason} ({RIGHTS})")
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -250,12 +271,15 @@ class Consul:
         self._base_url, self._socket_path = parse_address(options.address)
         self._tls = ssl_context(options, self._base_url)
         self._bodies = Bodies()
-        self._control = self._client(max_connections=2)
-        self.poll = _PollSource(ConsulSource(self._control, options, self._bodies))
+        # One for the probe, one for polls, one to find out whether an empty answer is true.
+        self._control = self._client(max_connections=3)
         small = Bodies(max_bytes=LARGE_BYTES)
-        self._status = _Api(
+        self._api = _Api(
             HttpxAdapter(self._control, options, small, timeout_s=options.probe_timeout_s), options
-        ).status
+        )
+        self._sight = Sight(self._api.catalog)
+        self.poll = _PollSource(ConsulSource(self._control, options, self._bodies, self._sight))
+        self._token = self._read_token()
 
     async def __aenter__(self) -> Self:
         return self
@@ -270,11 +294,27 @@ class Consul:
 
     def open_watch(self) -> ConsulSource:
         """Make a source with a connection of its own, opened at the first question."""
-        return ConsulSource(self._client(max_connections=1), self._options, self._bodies)
+        return ConsulSource(
+            self._client(max_connections=1), self._options, self._bodies, self._sight
+        )
+
+    def has_new_token(self) -> bool:
+        """Tell whether another token is in its file than at the last look."""
+        before, self._token = self._token, self._read_token()
+        if before == self._token:
+            return False
+        self._sight.forget()
+        return True
+
+    def _read_token(self) -> str | None:
+        try:
+            return self._api.token
+        except SourceError:
+            return None
 
     async def probe(self) -> None:
         """Ask whether there is a leader. Raises SourceError when there is none, or no answer."""
-        reply: Reply = await self._status.leader()
+        reply: Reply = await self._api.status.leader()
         if not isinstance(reply.value, str):
             detail = "what answers is not Consul: its leader has no address"
             raise SourceError(Trouble.PROTOCOL, detail)

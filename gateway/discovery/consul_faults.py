@@ -13,7 +13,7 @@ from gateway.core.watch import Trouble
 from gateway.discovery.source import SourceError
 
 _NO_LEADER = ("rpc error", "No cluster leader", "No known Consul servers")
-_RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
+RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
 _DETAIL_LENGTH = 200
 
 
@@ -48,7 +48,7 @@ def refuse(response: httpx.Response, body: bytes | bytearray) -> None:
     text = " ".join(body[:_DETAIL_LENGTH].decode("utf-8", "replace").split())
     detail = f"{status} {text}".strip()
     if status in {401, 403}:
-        raise SourceError(Trouble.DENIED, f"{detail} ({_RIGHTS})")
+        raise SourceError(Trouble.DENIED, f"{detail} ({RIGHTS})")
     if status == httpx.codes.BAD_REQUEST:
         raise SourceError(Trouble.BAD, detail)
     if status in {429, 503}:

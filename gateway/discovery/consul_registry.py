@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from gateway.core.registry import RegistryHealth
 from gateway.core.selection import split_part
 from gateway.discovery.catalog import Catalog
@@ -24,7 +26,10 @@ from gateway.discovery.watcher import (
     WatcherStatus,
 )
 
+_log = structlog.get_logger()
+
 NAME = "consul"
+_TOKEN_LOOKS_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +68,10 @@ class ConsulRegistry:
         policies = policies or ConsulPolicies()
         self._catalog = catalog
         self._consul = Consul(options)
+        self._address = options.address
         self._link = Link(
             self._consul.probe,
+            address=options.address,
             clock=clock,
             random=random,
             on_lost=self._doubt_all,
@@ -94,8 +101,40 @@ class ConsulRegistry:
         return NAME
 
     def health(self) -> RegistryHealth:
-        """Tell how Consul is now."""
-        return self._link.health()
+        """Tell how Consul is now, and what it denies us."""
+        health = self._link.health()
+        denial = self._denial()
+        if denial is None or not health.reachable:
+            return health
+        has_seen = any(one.watcher.has_seen for one in self._followed.values())
+        return replace(health, detail=denial, is_blind=not has_seen)
+
+    def _denial(self) -> str | None:
+        """Say what Consul denies us, by the first service that it holds for; None for nothing."""
+        denials = {service: one.watcher.denial for service, one in self._followed.items()}
+        denied = sorted(service for service, denial in denials.items() if denial is not None)
+        if not denied:
+            return None
+        whose = f"all of {len(denials)}" if len(denied) == len(denials) else str(len(denied))
+        return f"{whose} services ({denied[0]} …): {denials[denied[0]]}"
+
+    async def _follow_token(self) -> None:
+        """Ask again at once with a token that has changed, and log what Consul denies us."""
+        told: str | None = None
+        while True:
+            if self._consul.has_new_token():
+                _log.info("token_changed", registry=NAME)
+                for one in self._followed.values():
+                    one.watcher.ask_again()
+            denial = self._denial()
+            if (denial is None) is not (told is None):
+                log = _log.bind(registry=NAME, address=self._address)
+                if denial is None:
+                    log.info("registry_allowed")
+                else:
+                    log.warning("registry_denied", detail=denial)
+                told = denial
+            await asyncio.sleep(_TOKEN_LOOKS_S)
 
     def statuses(self) -> Mapping[str, WatcherStatus]:
         """Tell how each watcher is now."""
@@ -125,6 +164,7 @@ class ConsulRegistry:
         async with self._consul, asyncio.TaskGroup() as tasks:
             try:
                 tasks.create_task(self._link.run(), name="consul:link")
+                tasks.create_task(self._follow_token(), name="consul:token")
                 while True:
                     self._has_changed.clear()
                     await self._forget(self._followed.keys() - self._wanted)

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from gateway.core.model import Instance, Snapshot, Status
+from gateway.core.units import format_size
 from gateway.discovery import static
 from gateway.discovery.catalog import Catalog, Entry
 
@@ -26,6 +27,8 @@ _log = structlog.get_logger()
 
 NAME = "disk"
 _VERSION = 1
+# Four answers of the largest size; a file that is larger was not written by us.
+MAX_FILE_BYTES = 256 * 1024 * 1024
 _WORDS = ("key", "id", "host", "scheme")
 _NUMBERS = ("port", "weight")
 
@@ -74,13 +77,15 @@ class SnapshotStore:
         Blocks for as long as the file takes to read. Why a file is refused is logged.
         """
         try:
-            document = json.loads(self._path.read_bytes())
+            document = json.loads(_read_bounded(self._path))
             reason = self._why_not(document)
             loaded = () if reason else self._snapshots(document["services"])
         except FileNotFoundError:
             return ()
         except OSError as error:
             reason, loaded = f"not readable: {error.strerror}", ()
+        except _TooLargeError:
+            reason, loaded = f"larger than {format_size(MAX_FILE_BYTES)}", ()
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             reason, loaded = "torn", ()
         if reason:
@@ -124,9 +129,9 @@ class SnapshotStore:
             self._can_write = True
 
     def _document(self, entries: Mapping[str, Entry]) -> bytes:
-        # Service by service: the encoder lets no other thread run, and requests are being served.
+        # Piece by piece: the encoder lets no other thread run, and requests are being served.
         services = ",".join(
-            f"{json.dumps(service)}:{json.dumps(_kept(at, entry.snapshot), separators=(',', ':'))}"
+            f"{json.dumps(service)}:{_kept(at, entry.snapshot)}"
             for service, entry in sorted(entries.items())
             if entry.snapshot.source != static.NAME and (at := self._confirmed(entry)) is not None
         )
@@ -165,8 +170,23 @@ class SnapshotStore:
         return loaded
 
 
-def _kept(at: float, snapshot: Snapshot) -> dict[str, Any]:
-    return {"at": at, "instances": [_written(instance) for instance in snapshot.instances]}
+class _TooLargeError(Exception):
+    """The file is larger than any that is read."""
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise _TooLargeError
+    return content
+
+
+def _kept(at: float, snapshot: Snapshot) -> str:
+    instances = (
+        json.dumps(_written(instance), separators=(",", ":")) for instance in snapshot.instances
+    )
+    return f'{{"at":{json.dumps(at)},"instances":[{",".join(instances)}]}}'
 
 
 def _written(instance: Instance) -> dict[str, Any]:

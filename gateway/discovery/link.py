@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -42,13 +42,15 @@ class Link:
         unknown ──probe ok──> up ──probe fails, no connection──> down ──probe ok──> up
 
     `run` is the only place that probes and that makes the link go up; watchers only ask for it.
-    `on_lost` is called each time it goes down. `reads` bounds how many watchers read at once.
+    `address` is named in the log. `on_lost` is called each time it goes down. `reads` bounds how
+    many watchers read at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- they are all different things
         self,
         probe: Callable[[], Awaitable[None]],
         *,
+        address: str | None = None,
         clock: Callable[[], float],
         random: Callable[[], float],
         on_lost: Callable[[], None] = lambda: None,
@@ -59,7 +61,10 @@ class Link:
         self._clock = clock
         self._random = random
         self._policy = policy or LinkPolicy()
-        self._health = RegistryHealth(name="consul", reachable=None, since_s=clock())
+        self._health = RegistryHealth(
+            name="consul", reachable=None, since_s=clock(), address=address
+        )
+        self._log = _log.bind(registry=self._health.name, address=address)
         self._up = asyncio.Event()
         self._wanted = asyncio.Event()
         self._verdict: asyncio.Event | None = None
@@ -148,17 +153,17 @@ class Link:
         if not self.is_up:
             outage_s = self._clock() - self._health.since_s
             self._change(reachable=True, detail=None)
-            _log.info("registry_found", registry=self._health.name, after_s=round(outage_s, 3))
+            self._log.info("registry_found", after_s=round(outage_s, 3))
             self._up.set()
 
     def _go_down(self, detail: str) -> None:
         if self._health.reachable is not False:
             self._change(reachable=False, detail=detail)
-            _log.warning("registry_lost", registry=self._health.name, detail=detail)
+            self._log.warning("registry_lost", detail=detail)
             self._up.clear()
             self._on_lost()
 
     def _change(self, *, reachable: bool, detail: str | None) -> None:
-        self._health = RegistryHealth(
-            name=self._health.name, reachable=reachable, since_s=self._clock(), detail=detail
+        self._health = replace(
+            self._health, reachable=reachable, since_s=self._clock(), detail=detail
         )

@@ -98,7 +98,11 @@ class WatcherStatus:
 
 
 class Watcher:
-    """Follows one service until cancelled; the only writer of its entry in the catalog."""
+    """Follows one service until cancelled; the only writer of its entry in the catalog.
+
+    `has_seen` says that the registry has listed an instance in this run. `denial` says in words why
+    it tells nothing, None while it does.
+    """
 
     def __init__(self, service: str, context: WatcherContext) -> None:
         self.service = service
@@ -116,6 +120,10 @@ class Watcher:
         self._trouble: Trouble | None = None
         self._skipped: tuple[Skipped, ...] = ()
         self._skipped_count = 0
+        self._patience: asyncio.Timeout | None = None
+        self._is_asked_again = False
+        self.has_seen = False
+        self.denial: str | None = None
         self._is_told = False  # that it has trouble which is not the registry's as a whole
 
     def __repr__(self) -> str:
@@ -138,13 +146,31 @@ class Watcher:
         try:
             while True:
                 try:
-                    await self._round()
-                except Exception as error:  # noqa: BLE001 - logged; one that died would be blind for ever
-                    _log.exception("watcher_failed", service=self.service)
-                    await self._recover(SourceError(Trouble.INTERNAL, repr(error)))
+                    async with asyncio.timeout(None) as self._patience:
+                        await self._round_or_recover()
+                except TimeoutError:
+                    self._begin_anew()
         finally:
             self._disarm()
             await self._leave_watch()
+
+    def ask_again(self) -> None:
+        """End the question in flight, or the pause, and ask from index 0: for another token."""
+        if self._patience is not None and not self._is_asked_again:
+            self._is_asked_again = True
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def _begin_anew(self) -> None:
+        self._is_asked_again = False
+        self._state = self._state.parked()
+        self._context.catalog.doubt(self.service)
+
+    async def _round_or_recover(self) -> None:
+        try:
+            await self._round()
+        except Exception as error:  # noqa: BLE001 - logged; one that died would be blind for ever
+            _log.exception("watcher_failed", service=self.service)
+            await self._recover(SourceError(Trouble.INTERNAL, repr(error)))
 
     async def _round(self) -> None:
         """Ask once, and wait for as long as the rules say."""
@@ -191,6 +217,8 @@ class Watcher:
     async def _apply(self, answer: Answer, reading: Reading, sent_at_s: float) -> float:
         """Believe of an answer what is to be believed, and publish it."""
         self._answer_count += 1
+        self.denial = None
+        self.has_seen = self.has_seen or bool(answer.instances)
         self._trouble = Trouble.DENIED if reading.is_filtered else None
         self._is_told = False
         self._note_skipped(answer)
@@ -245,6 +273,7 @@ class Watcher:
         """Take an error, find out whether it is the registry's or only this watch's, and wait."""
         self._error_count += 1
         self._trouble = error.trouble
+        self.denial = error.detail if error.trouble is Trouble.DENIED else None
         phase = self._state.phase
         self._state, delay_s = self._state.errored(
             error.trouble,

@@ -50,9 +50,15 @@ async def test_it_is_ready_once_each_routed_service_was_heard_of(
         "ready": False,
         "draining": False,
         "missing_snapshots": ["order-service"],
+        "blind_registries": {},
     }
     assert after.status_code == 200
-    assert after.json() == {"ready": True, "draining": False, "missing_snapshots": []}
+    assert after.json() == {
+        "ready": True,
+        "draining": False,
+        "missing_snapshots": [],
+        "blind_registries": {},
+    }
 
 
 async def test_a_snapshot_from_disk_is_enough_to_be_ready(view: FakeView, client: Client) -> None:

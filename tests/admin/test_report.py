@@ -38,7 +38,9 @@ def test_a_gateway_where_all_is_well() -> None:
         "version": __version__,
         "uptime_s": 100.0,
         "draining": False,
-        "registries": [{"name": "consul", "reachable": True, "since_s": 60.0, "detail": None}],
+        "registries": [
+            {"name": "consul", "reachable": True, "since_s": 60.0, "detail": None, "address": None}
+        ],
         "services": {
             "users": {
                 "status": "ok",
@@ -63,15 +65,43 @@ def test_a_registry_that_is_away_degrades_and_says_since_when_and_why() -> None:
     view = view_of("users")
     view.publish("users", instance("user-1"))
     view.registries = [
-        FakeRegistry(replace(WELL, reachable=False, since_s=995.0, detail="connection refused"))
+        FakeRegistry(
+            replace(
+                WELL,
+                address="http://10.0.0.1:8500",
+                reachable=False,
+                since_s=995.0,
+                detail="connection refused",
+            )
+        )
     ]
 
     health = report.health(view, 1000.0)
 
     assert health["status"] == "degraded"
     assert health["registries"] == [
-        {"name": "consul", "reachable": False, "since_s": 5.0, "detail": "connection refused"}
+        {
+            "name": "consul",
+            "address": "http://10.0.0.1:8500",
+            "reachable": False,
+            "since_s": 5.0,
+            "detail": "connection refused",
+        }
     ]
+
+
+def test_a_registry_that_has_denied_everything_since_the_start_is_not_ready() -> None:
+    """What is known is from an earlier run: a rollout must not replace those that know more."""
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    view.registries = [FakeRegistry(replace(WELL, detail="no rights", is_blind=True))]
+
+    assert report.readiness(view) == {
+        "ready": False,
+        "draining": False,
+        "missing_snapshots": [],
+        "blind_registries": {"consul": "no rights"},
+    }
 
 
 def test_a_registry_that_was_not_asked_yet_is_not_all_well() -> None:

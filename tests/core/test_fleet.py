@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -762,3 +763,48 @@ def test_one_that_has_only_failed_is_not_the_fastest() -> None:
     chosen = [fleet.choose([], NOW_S, random.random) for _ in range(100)]
 
     assert [one[0].instance.id for one in chosen if one] == ["b"] * 100
+
+
+def test_members_can_be_made_ahead_a_few_at_a_time_and_are_taken_when_they_are_applied() -> None:
+    made: list[str] = []
+
+    def make_pool(instance: Instance) -> str:
+        made.append(instance.id)
+        return instance.id
+
+    fleet: Fleet[str] = Fleet("web", make_pool, breaker=BreakerPolicy())
+    instances = tuple(
+        Instance(key=f"k{number:03}", id=f"k{number:03}", host="10.0.0.1", port=80)
+        for number in range(100)
+    )
+    fleet.apply(Snapshot(service="web", instances=instances[:1], source="consul"))
+
+    steps = sum(1 for _ in fleet.prepare(instances))
+    assert steps == 3
+    assert len(made) == 100
+    assert len(fleet.members) == 1
+
+    fleet.apply(Snapshot(service="web", instances=instances, source="consul"))
+    assert len(made) == 100
+    assert [member.pool for member in fleet.members.values()] == made
+
+
+def test_a_member_made_ahead_by_another_scheme_or_policy_is_not_taken() -> None:
+    made: list[Instance] = []
+
+    def make_pool(instance: Instance) -> str:
+        made.append(instance)
+        return instance.scheme
+
+    fleet: Fleet[str] = Fleet("web", make_pool, breaker=BreakerPolicy())
+    plain = Instance(key="a", id="a", host="10.0.0.1", port=80)
+    secured = replace(plain, scheme="https")
+
+    list(fleet.prepare([plain]))
+    fleet.apply(Snapshot(service="web", instances=(secured,), source="consul"))
+    assert fleet.members["a"].pool == "https"
+
+    list(fleet.prepare([plain]))
+    fleet.adopt(BreakerPolicy(max_open_ratio=1.0))
+    fleet.apply(Snapshot(service="web", instances=(plain,), source="consul"))
+    assert made == [plain, secured, plain, plain]

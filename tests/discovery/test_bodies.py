@@ -77,7 +77,7 @@ def entries(count: int) -> bytes:
 
 
 async def test_compression_is_not_asked_for() -> None:
-    async with answering(whole(b"[]")) as (options, heads):
+    async with answering(whole(entries(1))) as (options, heads):
         await ask(options)
 
     fields = [line.partition(b":") for line in heads[0].lower().split(b"\r\n")]

@@ -139,6 +139,80 @@ async def test_a_denial_says_which_rights_are_needed(fake: FakeConsul) -> None:
     assert 'service_prefix "" read' in (await trouble_of(options(fake))).detail
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            Misbehaviour(200, "[]"),
+            "what answers is not Consul: 200: it has no X-Consul-Index",
+        ),
+        (
+            Misbehaviour(
+                200, "<html>", {"X-Consul-Index": "7", "Content-Type": "text/html; charset=utf-8"}
+            ),
+            "what answers is not Consul: 200, Content-Type 'text/html; charset=utf-8': not a list",
+        ),
+    ],
+    ids=["no index", "a page"],
+)
+async def test_something_else_that_answers_is_said_in_words(
+    fake: FakeConsul, answer: Misbehaviour, words: str
+) -> None:
+    fake.every_answer = answer
+
+    assert (await trouble_of(options(fake))).detail == words
+
+
+async def test_entries_that_are_not_usable_are_named(fake: FakeConsul) -> None:
+    await fake.register("web", "b", 0)
+    async with Consul(options(fake)) as consul:
+        answer = await consul.poll.query("web", index=0)
+
+    assert [str(one) for one in answer.skipped] == ["fake/b: it is registered without a port"]
+
+
+async def test_an_empty_answer_is_believed_when_something_else_can_be_seen(
+    fake: FakeConsul,
+) -> None:
+    async with Consul(options(fake)) as consul:
+        assert (await consul.poll.query("missing", index=0)).instances == ()
+
+
+async def test_an_empty_answer_of_a_registry_that_shows_nothing_is_a_denial(
+    fake: FakeConsul,
+) -> None:
+    fake.is_blind = True
+
+    error = await trouble_of(options(fake), service="missing")
+
+    assert error.trouble is Trouble.DENIED
+    assert "no node at all" in error.detail
+
+
+async def test_an_empty_answer_that_says_that_it_was_filtered_is_a_denial(
+    fake: FakeConsul,
+) -> None:
+    fake.extra_headers = {"X-Consul-Results-Filtered-By-ACLs": "true"}
+
+    assert (await trouble_of(options(fake), service="missing")).trouble is Trouble.DENIED
+
+
+async def test_many_empty_answers_are_checked_together(fake: FakeConsul) -> None:
+    async with Consul(options(fake)) as consul:
+        for number in range(20):
+            await consul.poll.query(f"missing-{number}", index=0)
+
+    looks = [one for one in fake.questions if one.path == "/v1/catalog/nodes"]
+    assert len(looks) < 20
+
+
+async def test_a_token_file_that_never_ends_is_no_token(fake: FakeConsul) -> None:
+    error = await trouble_of(replace(options(fake), token_file=Path("/dev/zero")))
+
+    assert error.trouble is Trouble.DENIED
+    assert "more than a token" in error.detail
+
+
 async def test_nobody_there_is_unreachable(fake: FakeConsul) -> None:
     asked = options(fake)
     await fake.stop()

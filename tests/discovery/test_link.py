@@ -46,7 +46,13 @@ def probe() -> ScriptedProbe:
 @asynccontextmanager
 async def running(probe: ScriptedProbe, policy: LinkPolicy = QUICK) -> AsyncIterator[Link]:
     """Run a link until the block ends."""
-    link = Link(probe, clock=FakeClock(5.0), random=lambda: 1.0, policy=policy)
+    link = Link(
+        probe,
+        address="http://10.0.0.1:8500",
+        clock=FakeClock(5.0),
+        random=lambda: 1.0,
+        policy=policy,
+    )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(link.run())
         try:
@@ -208,3 +214,18 @@ async def test_after_an_outage_watchers_come_back_spread_over_a_while(
             came_at_once = back.done()
 
     assert not came_at_once
+
+
+async def test_going_and_coming_are_logged_with_the_address(probe: ScriptedProbe) -> None:
+    with capture_logs() as logs:
+        async with running(probe) as link:
+            await wait_until(lambda: link.is_up)
+            link.lost("refused")
+            await wait_until(lambda: link.is_up)
+
+    told = [(one["event"], one["registry"], one["address"]) for one in logs]
+    assert told == [
+        (event, "consul", "http://10.0.0.1:8500")
+        for event in ("registry_found", "registry_lost", "registry_found")
+    ]
+    assert link.health().address == "http://10.0.0.1:8500"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+<<<<<<< HEAD
 from collections.abc import AsyncIterator, Callable
+=======
+from collections.abc import AsyncIterator, Iterator
+>>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -12,13 +16,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.hold import HoldPolicy
-from gateway.core.model import Instance, Snapshot
+from gateway.core.model import Instance, Skipped, Snapshot
 from gateway.core.watch import Phase, Trouble, WatchPolicy
 from gateway.discovery.catalog import Catalog
 from gateway.discovery.link import Link, LinkPolicy
 from gateway.discovery.source import Answer, SourceError
+<<<<<<< HEAD
 from gateway.discovery.watcher import WatchBudget, Watcher, WatcherContext, WatcherPolicy
 from tests.fakes.clock import FakeClock
+=======
+from gateway.discovery.watcher import MANY, WatchBudget, Watcher, WatcherContext, WatcherPolicy
+>>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
 from tests.fakes.waiting import wait_until
 
 POLICY = WatcherPolicy(
@@ -343,7 +351,85 @@ async def test_entries_that_are_skipped_are_logged_when_their_number_changes(
     assert [one["count"] for one in logs if one["event"] == "entries_skipped"] == [1, 2, 0]
 
 
+<<<<<<< HEAD
 async def test_it_ends_when_cancelled_and_leaves_nothing_behind(scene: Scene) -> None:
+=======
+async def test_entries_that_are_skipped_are_named_in_the_log_and_in_the_snapshot(
+    scene: Scene,
+) -> None:
+    skipped = (Skipped("n/b", "it is registered without a port"),)
+    with capture_logs() as logs:
+        async with scene.running():
+            await wait_until(lambda: scene.watches)
+            scene.watch.play(replace(answer(7), skipped=skipped, skipped_count=1), answer(8))
+            await wait_until(lambda: len(scene.watch.asked) == 3)
+
+    told = [one["entries"] for one in logs if one["event"] == "entries_skipped"]
+    assert told == [["n/b: it is registered without a port"], []]
+    assert [one.skipped for one in scene.published] == [skipped, ()]
+
+
+async def test_asked_again_it_ends_the_question_and_the_pause_and_begins_from_zero(
+    scene: Scene,
+) -> None:
+    denied = SourceError(Trouble.DENIED, "no rights")
+    policy = replace(POLICY, watch=replace(POLICY.watch, slow_min_s=3600, slow_max_s=3600))
+    async with scene.running(policy) as watcher:
+        watcher.ask_again()  # before anything was asked there is nothing to end
+        await wait_until(lambda: scene.watches)
+        scene.watch.play(answer(7, "a"))
+        await wait_until(lambda: len(scene.watch.asked) == 2)
+        watcher.ask_again()
+        watcher.ask_again()
+        await wait_until(lambda: len(scene.watch.asked) == 3)
+        assert scene.watch.asked == [0, 7, 0]
+        assert scene.catalog.entries()["web"].is_stale
+
+        scene.watch.play(denied)
+        await wait_until(lambda: watcher.denial == "no rights")
+        watcher.ask_again()
+        await wait_until(lambda: len(scene.watch.asked) == 4)
+        scene.watch.play(answer(9, "a"))
+        await wait_until(lambda: watcher.denial is None)
+        assert watcher.has_seen
+
+
+async def test_many_instances_are_prepared_before_they_are_published(scene: Scene) -> None:
+    """What listeners would do in one turn of the loop is done in many."""
+    names = [f"i{number:05}" for number in range(MANY)]
+    story: list[str] = []
+
+    def prepare(snapshot: Snapshot) -> Iterator[None]:
+        for _ in range(3):
+            story.append(f"prepare {len(snapshot.instances)}")
+            yield
+
+    scene.catalog.prepare_with(prepare)
+    scene.catalog.subscribe(lambda snapshot: story.append(f"publish {len(snapshot.instances)}"))
+    async with scene.running():
+        await wait_until(lambda: scene.watches)
+        scene.watch.play(answer(7, "a"), answer(8, *names))
+        await wait_until(lambda: len(scene.watch.asked) == 3)
+
+    assert story == ["publish 1", *["prepare 1000"] * 3, "publish 1000"]
+
+
+async def test_of_many_instances_those_that_did_not_change_stay_the_same_objects(
+    scene: Scene,
+) -> None:
+    names = [f"i{number:05}" for number in range(MANY)]
+    async with scene.running():
+        await wait_until(lambda: scene.watches)
+        scene.watch.play(answer(7, *names), answer(8, *names, "new"))
+        await wait_until(lambda: len(scene.watch.asked) == 3)
+
+    before, after = (one.instances for one in scene.published)
+    assert all(one is other for one, other in zip(before, after, strict=False))
+    assert len(after) == MANY + 1
+
+
+async def test_it_ends_at_once_when_cancelled_and_leaves_nothing_behind(scene: Scene) -> None:
+>>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
     async with scene.running():
         await wait_until(lambda: scene.watches)
         scene.watch.play(answer(7, "a"))

@@ -23,6 +23,11 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 STATUS_TEXT = {200: "OK"}
+# What is told to those who may see something, and to those who may not.
+_CATALOG = {
+    "/v1/catalog/nodes": ('[{"Node": "fake"}]', "[]"),
+    "/v1/catalog/services": ('{"consul": []}', "{}"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class FakeConsul:
 
     `next_answers` are used up by health reads, one each; `every_answer`, while set, is given to all
     of them. `has_leader` False makes health reads fail and leaves the status without a leader.
-    `extra_headers` are added to proper answers.
+    `extra_headers` are added to proper answers. `is_blind` True shows nothing of the catalog, as to
+    a token without rights; its health reads are then to be emptied by the test.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
@@ -71,6 +77,7 @@ class FakeConsul:
         self.next_answers: deque[Misbehaviour] = deque()
         self.every_answer: Misbehaviour | None = None
         self.has_leader = True
+        self.is_blind = False
         self.extra_headers: dict[str, str] = {}
         self.entries: dict[str, dict[str, dict[str, Any]]] = {}
         self._index = 10
@@ -210,6 +217,8 @@ class FakeConsul:
     async def _answer(self, question: Question) -> Misbehaviour:
         if question.path == "/v1/status/leader":
             return Misbehaviour(body=json.dumps("127.0.0.1:8300" if self.has_leader else ""))
+        if question.path in _CATALOG:
+            return _known(_CATALOG[question.path][self.is_blind])
         if not question.path.startswith("/v1/health/service/"):
             return Misbehaviour(404)
         wrong = self.next_answers.popleft() if self.next_answers else self.every_answer
@@ -238,6 +247,11 @@ class FakeConsul:
         }
         body = json.dumps(list(self.entries.get(service, {}).values()))
         return Misbehaviour(200, body, headers | self.extra_headers)
+
+
+def _known(body: str) -> Misbehaviour:
+    """Answer for the catalog, which always knows something."""
+    return Misbehaviour(200, body, {"X-Consul-Index": "5"})
 
 
 async def _first(answer: Any, gone: Any) -> Misbehaviour | None:
