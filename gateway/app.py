@@ -42,6 +42,7 @@ from gateway.edge.reader import ReaderLimits
 from gateway.edge.redirect import RedirectFace
 from gateway.edge.tls import Certificates, TlsFiles
 from gateway.health.checks import HealthChecks
+from gateway.names import Names
 from gateway.observability.access import AccessLog, open_access_log
 from gateway.observability.events import EventLog
 from gateway.pem import PemError
@@ -113,7 +114,7 @@ class Gateway:
             deadlines=self.deadlines,
         )
         self.engine.zone = settings.zone
-        self._tls = TlsClients()
+        self._tls, self._names = TlsClients(), Names()
         for service in config.services.values():
             self._tls.prepare(service)
         self.certificates = _certificates(settings)
@@ -138,7 +139,11 @@ class Gateway:
         self.selection.use(config.services)
         self._first_snapshots = FirstSnapshots(self.engine.fleets)
         self.health_checks = HealthChecks(
-            self.engine, self._tls.client, clock=time.monotonic, random=random.random
+            self.engine,
+            self._tls.client,
+            clock=time.monotonic,
+            random=random.random,
+            names=self._names,
         )
         self.health_checks.use(config.services)
         for listener in (self.engine, self.health_checks, self._first_snapshots):
@@ -258,6 +263,8 @@ class Gateway:
             backlog=self.engine.backlog,
             buffer=self.engine.buffer,
             tls=self._tls.client(service, instance),
+            names=self._names,
+            service=service.name,
         )
         pool.max_connections = service.max_connections
         return pool

@@ -16,7 +16,14 @@ from gateway.core.failure import VERDICTS, Again, Failure
 # What `retry.on` may name: after which failures the next instance gets the request.
 CONDITIONS: Final[Mapping[str, frozenset[Failure]]] = MappingProxyType(
     {
-        "connect": frozenset({Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT, Failure.TLS_FAILED}),
+        "connect": frozenset(
+            {
+                Failure.DNS_TIMEOUT,
+                Failure.CONNECT_FAILED,
+                Failure.CONNECT_TIMEOUT,
+                Failure.TLS_FAILED,
+            }
+        ),
         "disconnect": frozenset({Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY}),
         "bad_response": frozenset({Failure.BAD_RESPONSE}),
         "timeout": frozenset({Failure.HEAD_TIMEOUT}),

@@ -49,6 +49,7 @@ class Failure(Enum):
     NO_INSTANCES = "no_instances"
     BREAKERS_OPEN = "breakers_open"
     ALL_UNREACHABLE = "all_unreachable"
+    DNS_TIMEOUT = "dns_timeout"
     CONNECT_FAILED = "connect_failed"
     TLS_FAILED = "tls_failed"
     CONNECT_TIMEOUT = "connect_timeout"
@@ -160,6 +161,12 @@ VERDICTS: dict[Failure, Verdict] = {
         503, _U, _NEVER,
         "No instance of the service could be reached",
         "Several instances are known, and each refuses the connection or has an open Breaker.",
+    ),
+    Failure.DNS_TIMEOUT: Verdict(
+        504, _N, _ALWAYS,
+        "The name of the instance could not be looked up in time",
+        "The nameservers of this machine are away or slow; half of timeouts.connect is the limit. "
+        "No instance is blamed, and names that were known before are used on.",
     ),
     Failure.CONNECT_FAILED: Verdict(
         502, _U, _ALWAYS,

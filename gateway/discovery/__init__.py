@@ -7,6 +7,7 @@ link             whether the registry as a whole can be reached; one probe for t
 bodies           bodies of answers: counted, bounded, never decompressed
 entries          a JSON list, read item by item
 consul           the one module that knows python-consul2, over httpx
+named_transport  httpx with addresses in place of names
 consul_options   where Consul is, how it is asked
 consul_answers   Consul's JSON -> Instances
 consul_faults    what every other outcome of a question means

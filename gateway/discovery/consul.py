@@ -42,7 +42,9 @@ from gateway.discovery.consul_options import (
 )
 from gateway.discovery.consul_sight import SEES_NOTHING, Sight
 from gateway.discovery.entries import items_of
+from gateway.discovery.named_transport import NamedTransport
 from gateway.discovery.source import Answer, SourceError
+from gateway.names import Names
 from gateway.threads import in_thread
 
 with warnings.catch_warnings():
@@ -270,6 +272,7 @@ class Consul:
         self._options = options
         self._base_url, self._socket_path = parse_address(options.address)
         self._tls = ssl_context(options, self._base_url)
+        self._names = Names()
         self._bodies = Bodies()
         # One for the probe, one for polls, one to find out whether an empty answer is true.
         self._control = self._client(max_connections=3)
@@ -325,8 +328,11 @@ class Consul:
         limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=None)
         return httpx.AsyncClient(
             base_url=self._base_url,
-            transport=httpx.AsyncHTTPTransport(
-                verify=self._tls, limits=limits, uds=self._socket_path, trust_env=False
+            transport=NamedTransport(
+                httpx.AsyncHTTPTransport(
+                    verify=self._tls, limits=limits, uds=self._socket_path, trust_env=False
+                ),
+                self._names if self._socket_path is None else None,
             ),
             trust_env=False,
             follow_redirects=False,

@@ -8,7 +8,7 @@ in maintenance, is not checked any more. Nothing here is ever waited for by a re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from gateway.core.health import UNKNOWN, CheckState, first_delay_s
 from gateway.core.model import Instance, Snapshot, Status
 from gateway.core.policy import HealthCheckPolicy
 from gateway.health.probe import Secured, probe
+from gateway.names import NameLateError, Names
 
 _log = structlog.get_logger()
 
@@ -54,7 +55,9 @@ class HealthChecks:
         *,
         clock: Callable[[], float],
         random: Callable[[], float],
+        names: Names | None = None,
     ) -> None:
+        self._names = names or Names()
         self._engine = engine
         self._secure = secure
         self._clock = clock
@@ -130,19 +133,29 @@ class HealthChecks:
             if policy is None or member is None:
                 return  # it is gone: `run` will see that too
             try:
+                # Before the turn: dead names must not hold up the checks of others.
+                addresses = await self._names.addresses(
+                    member.instance.host, within_s=policy.timeout_s, group=f"check:{service}"
+                )
                 async with self._turns:
-                    found = await self._check(self._services[service], member, policy)
+                    found = await self._check(self._services[service], member, policy, addresses)
+            except NameLateError:
+                found = member.check  # that says nothing about the instance
             except Exception:  # noqa: BLE001 -- a mistake of ours says nothing about the instance
                 _log.exception("health_check_failed", service=service, instance=key)
                 found = member.check
             delay_s = found.delay_s(policy, self._random())
 
     async def _check(
-        self, service: ServiceConfig, member: Member[Any], policy: HealthCheckPolicy
+        self,
+        service: ServiceConfig,
+        member: Member[Any],
+        policy: HealthCheckPolicy,
+        addresses: Sequence[str],
     ) -> CheckState:
         """Check once and tell the Fleet; return what is known then."""
         secured = self._secure(service, member.instance)
-        why = await probe(member.instance, policy, secured)
+        why = await probe(member.instance, policy, secured, addresses)
         before, now_s = member.check, self._clock()
         found = before.passed(policy, now_s) if why is None else before.failed(why, policy, now_s)
         fleet = self._engine.fleets.get(service.name)

@@ -15,11 +15,16 @@ import asyncio
 import os
 import re
 import ssl
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from gateway.core.model import Instance
 from gateway.core.policy import HealthCheckPolicy
 from gateway.core.units import format_duration
+from gateway.names import connect_first
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _FIRST_FINAL_STATUS = 200
@@ -45,19 +50,25 @@ class Secured(Protocol):
 
 
 async def probe(
-    instance: Instance, policy: HealthCheckPolicy, secured: Secured | None
+    instance: Instance,
+    policy: HealthCheckPolicy,
+    secured: Secured | None,
+    addresses: Sequence[str] | None = None,
 ) -> str | None:
     """Check once, and say in words what is wrong; None when nothing is.
 
-    `secured` is None for an instance without TLS.
+    `secured` is None for an instance without TLS. `addresses` are those of its host, None where
+    that is an address itself.
     """
+    ends = addresses or (instance.host,)
     what = policy.path or f"port {instance.port}"
     try:
         async with asyncio.timeout(policy.timeout_s):
             if policy.type == "tcp":
-                await _connect(instance)
+                await connect_first(ends, partial(_connect, instance), _abort)
                 return None
-            status = await _ask(instance, policy, secured)
+            streams = await connect_first(ends, partial(_open, instance, secured), _abort_streams)
+            status = await _ask(instance, policy, *streams)
     except TimeoutError:
         return f"{what}: no result within {format_duration(policy.timeout_s)}"
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
@@ -67,22 +78,38 @@ async def probe(
     return None if passed else f"{what}: {status}"
 
 
-async def _connect(instance: Instance) -> None:
+async def _connect(instance: Instance, address: str) -> None:
     """Connect and leave again."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(asyncio.Protocol, instance.host, instance.port)
+    transport, _ = await loop.create_connection(asyncio.Protocol, address, instance.port)
     transport.abort()
 
 
-async def _ask(instance: Instance, policy: HealthCheckPolicy, secured: Secured | None) -> int:
-    """Ask over a connection of its own; return the status of the final answer."""
-    reader, writer = await asyncio.open_connection(
-        instance.host,
+def _abort(_: None) -> None:
+    """Do nothing: `_connect` has left already."""
+
+
+async def _open(instance: Instance, secured: Secured | None, address: str) -> _Streams:
+    return await asyncio.open_connection(
+        address,
         instance.port,
         limit=_LONGEST_HEAD_BYTES,
         ssl=None if secured is None else secured.context,
         server_hostname=None if secured is None else secured.server_name,
     )
+
+
+def _abort_streams(streams: _Streams) -> None:
+    streams[1].transport.abort()
+
+
+async def _ask(
+    instance: Instance,
+    policy: HealthCheckPolicy,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> int:
+    """Ask over a connection of its own; return the status of the final answer."""
     try:
         writer.write(_request(instance, policy))
         for _ in range(_MAX_INTERIM_ANSWERS):

@@ -120,6 +120,11 @@ class Hedge:
         return self._connection is not None
 
     @property
+    def deadline_s(self) -> float:
+        """Until when the Exchange waits."""
+        return self._exchange.deadline_s
+
+    @property
     def tunnel(self) -> Tunnel:
         """What bytes pass through once the protocol has switched."""
         return self._exchange.tunnel

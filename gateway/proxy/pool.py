@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Protocol
 
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
+from gateway.names import NameLateError, Names, connect_first
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import Carried
@@ -30,6 +32,7 @@ _OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 MAX_IDLE = 256
 TRUSTED_IDLE_S = 1.0
 _SHUTDOWN_TIMEOUT_S = 2.0
+_LOOKUP_SHARE = 0.5
 
 
 class Spawn(Protocol):
@@ -48,6 +51,7 @@ class Pool:
 
     `tls` is None for plain connections. `max_connections` is how many there may be, None for any
     number; whoever asks for one has seen to it that no more are busy, so it only bounds idle ones.
+    `names` looks up names, those of one `service` under a limit of its own.
     """
 
     def __init__(  # noqa: PLR0913 -- they are all different things
@@ -61,8 +65,12 @@ class Pool:
         backlog: Backlog,
         buffer: Buffer,
         tls: TlsClient | None = None,
+        names: Names | None = None,
+        service: str = "",
     ) -> None:
         self._instance = instance
+        self._names = names or Names()
+        self._service = service
         self._tls = tls
         self._spawn = spawn
         self._clock = clock
@@ -170,18 +178,19 @@ class Pool:
             raise
 
     async def _connect(self, exchange: Carried) -> None:
-        loop = asyncio.get_running_loop()
         instance, tls = self._instance, self._tls
         try:
-            connection = UpstreamConnection(
-                self, self._clock, self._outbox, self._backlog, self._buffer
+            addresses = await self._names.addresses(
+                instance.host, within_s=self._lookup_within_s(exchange), group=self._service
             )
-            if tls is None:
-                await loop.create_connection(lambda: connection, instance.host, instance.port)
-            else:
-                await self._secure(connection, tls)
+            connection = await connect_first(addresses, self._connect_to, _abort)
             if connection.is_closing:
                 raise ConnectionError("closed at once")
+        except NameLateError as error:
+            self._connecting.pop(exchange, None)
+            detail = f"{instance.authority}: {error}"
+            exchange.upstream_failed(Failure.DNS_TIMEOUT, detail, self._clock())
+            return
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be a host name
             self._connecting.pop(exchange, None)
             failure, reason = Failure.CONNECT_FAILED, str(error)
@@ -195,7 +204,24 @@ class Pool:
         self._open.add(connection)
         exchange.upstream_ready(connection, self._clock())
 
-    async def _secure(self, connection: UpstreamConnection, tls: TlsClient) -> None:
+    def _lookup_within_s(self, exchange: Carried) -> float | None:
+        """Tell how long a name may be looked up: so that its host has half of the time at least."""
+        left_s = exchange.deadline_s - self._clock()
+        return None if left_s == inf else max(0.0, left_s * _LOOKUP_SHARE)
+
+    async def _connect_to(self, address: str) -> UpstreamConnection:
+        connection = UpstreamConnection(
+            self, self._clock, self._outbox, self._backlog, self._buffer
+        )
+        if self._tls is not None:
+            await self._secure(connection, self._tls, address)
+            return connection
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, address, self._instance.port
+        )
+        return connection
+
+    async def _secure(self, connection: UpstreamConnection, tls: TlsClient, address: str) -> None:
         """Connect over TLS."""
         secured = SecuredConnection(
             connection,
@@ -205,12 +231,15 @@ class Pool:
             server_name=tls.server_name,
             shutdown_timeout_s=_SHUTDOWN_TIMEOUT_S,
         )
-        instance = self._instance
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: secured, instance.host, instance.port
+                lambda: secured, address, self._instance.port
             )
             await secured.ready
         except BaseException:
             secured.abort()
             raise
+
+
+def _abort(connection: UpstreamConnection) -> None:
+    connection.abort()

@@ -82,6 +82,11 @@ class Carried(Protocol):
     anything_sent: bool
 
     @property
+    def deadline_s(self) -> float:
+        """Until when it waits (monotonic), inf for no limit."""
+        ...
+
+    @property
     def request(self) -> Request:
         """The request that it carries."""
         ...

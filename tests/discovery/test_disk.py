@@ -279,10 +279,7 @@ def test_a_thousand_services_are_loaded_quickly(disk: Disk) -> None:
     took_s = time.perf_counter() - started_s
 
     assert len(restarted.entries()) == 1000
-<<<<<<< HEAD
     assert took_s < 10.0  # a quarter of a second on a quiet machine
-=======
-    assert took_s < 3.0
 
 
 def test_a_file_that_is_larger_than_any_of_ours_is_not_read(
@@ -295,4 +292,3 @@ def test_a_file_that_is_larger_than_any_of_ours_is_not_read(
         assert disk.store().load() == ()
 
     assert [one["reason"] for one in logs] == ["larger than 100B"]
->>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)

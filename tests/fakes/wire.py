@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.failure import Failure
@@ -86,6 +87,7 @@ class RecordingExchange:
         self.mistakes: list[str] = []
         self.leaves_at_head = False
         self.anything_sent = True
+        self.deadline_s = inf
         self.request = Request(b"GET", b"/", b"", b"", b"shop")
         self.tunnel = Tunnel(b"websocket")
 
