@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,3 +88,21 @@ def test_no_verification_means_none() -> None:
     consul = Consul(ConsulOptions(address="https://127.0.0.1:1", verify=False))
 
     assert consul._tls.verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("name", ["consul.example", "other.example"])
+async def test_a_consul_by_name_is_verified_for_its_name_and_not_for_its_address(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issuer.issue_cert("consul.example").configure_cert(context)
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    async with FakeConsul(tls=context) as fake:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: here)
+        port = fake.address.rpartition(":")[2]
+        asked = ConsulOptions(address=f"https://{name}:{port}", ca_file=authority.ca_file)
+        if name == "consul.example":
+            async with Consul(asked) as consul:
+                await consul.probe()
+        else:
+            assert (await trouble_of(asked)).trouble is Trouble.UNREACHABLE

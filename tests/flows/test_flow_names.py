@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.health import Opinion
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Serve, ask, routes_file
 from tests.fakes.upstream import ScriptedUpstream
