@@ -61,11 +61,8 @@ def create_app(settings: Settings | None = None, config: RoutingConfig | None = 
     What is not given is read: the settings from the environment, the routes from the file that the
     settings name. Raises SettingsError and ConfigError when they cannot be used.
     """
-    if settings is None:
-        settings = load_settings({})
-    if config is None:
-        config = read_routes(settings)
-    return Gateway(settings, config)
+    settings = settings or load_settings({})
+    return Gateway(settings, config or read_routes(settings))
 
 
 def read_routes(settings: Settings) -> RoutingConfig:
@@ -139,11 +136,7 @@ class Gateway:
         self.selection.use(config.services)
         self._first_snapshots = FirstSnapshots(self.engine.fleets)
         self.health_checks = HealthChecks(
-            self.engine,
-            self._tls.client,
-            clock=time.monotonic,
-            random=random.random,
-            names=self._names,
+            self.engine, self._tls.client, self._names, clock=time.monotonic, random=random.random
         )
         self.health_checks.use(config.services)
         for listener in (self.engine, self.health_checks, self._first_snapshots):
@@ -245,12 +238,12 @@ class Gateway:
                 mount=self._mounts.mount,
             )
         except MountError as error:
-            problem = Problem(str(self.settings.config), 0, 0, "", str(error))
-            raise ConfigError((problem,)) from error
+            raise ConfigError(
+                (Problem(str(self.settings.config), 0, 0, "", str(error)),)
+            ) from error
 
     def _warn(self) -> None:
-        services = self.config.services.values()
-        if unverified := [one.name for one in services if one.tls.skip_verify]:
+        if unverified := [one.name for one in self.config.services.values() if one.tls.skip_verify]:
             _log.warning("certificates_not_verified", services=unverified)
 
     def _make_pool(self, service: ServiceConfig, instance: Instance) -> Pool:
@@ -263,8 +256,7 @@ class Gateway:
             backlog=self.engine.backlog,
             buffer=self.engine.buffer,
             tls=self._tls.client(service, instance),
-            names=self._names,
-            service=service.name,
+            names=self._names.of(service.name),
         )
         pool.max_connections = service.max_connections
         return pool

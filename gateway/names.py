@@ -60,6 +60,10 @@ class Names:
     def __repr__(self) -> str:
         return f"<Names known={len(self._known)} lookups={len(self._lookups)}>"
 
+    def of(self, group: str) -> GroupOfNames:
+        """Give the lookups of one group, which have a limit of their own."""
+        return GroupOfNames(self, group)
+
     async def addresses(
         self, host: str, *, within_s: float | None = None, group: str = ""
     ) -> tuple[str, ...]:
@@ -153,6 +157,18 @@ class Names:
             self._start(queued.popleft(), loop)
             if not queued:
                 del self._queued[group]
+
+
+class GroupOfNames:
+    """Names of one group; see Names."""
+
+    def __init__(self, names: Names, group: str) -> None:
+        self._names = names
+        self._group = group
+
+    async def addresses(self, host: str, *, within_s: float | None = None) -> tuple[str, ...]:
+        """Return the addresses of a host; see Names.addresses."""
+        return await self._names.addresses(host, within_s=within_s, group=self._group)
 
 
 async def connect_first(

@@ -13,7 +13,7 @@ import pytest
 
 from gateway import names
 from gateway.names import LOOKUPS_PER_GROUP, NameLateError, Names, connect_first
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 HERE = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
 
@@ -31,7 +31,7 @@ class PlayedLookup:
     def __call__(self, host: str, *_: Any, **__: Any) -> Sequence[tuple[Any, ...]]:
         self.asked.append(host)
         if host in self.dead:
-            self.released.wait(30)
+            self.released.wait(PATIENCE_S)
         if host in self.errors:
             raise self.errors[host]
         return self.found.get(host, HERE)
@@ -82,7 +82,7 @@ async def test_dead_names_stop_no_other_one(lookup: PlayedLookup) -> None:
             tasks.create_task(looking.addresses(name, group=name)) for name in sorted(lookup.dead)
         ]
         await wait_until(lambda: len(lookup.asked) == 200)
-        assert await looking.addresses("web", within_s=30) == ("127.0.0.1",)
+        assert await looking.addresses("web", within_s=PATIENCE_S) == ("127.0.0.1",)
         assert not any(task.done() for task in dead)
         lookup.released.set()
 

@@ -52,10 +52,10 @@ class HealthChecks:
         self,
         engine: Fleets,
         secure: Callable[[ServiceConfig, Instance], Secured | None],
+        names: Names | None = None,
         *,
         clock: Callable[[], float],
         random: Callable[[], float],
-        names: Names | None = None,
     ) -> None:
         self._names = names or Names()
         self._engine = engine
@@ -134,8 +134,8 @@ class HealthChecks:
                 return  # it is gone: `run` will see that too
             try:
                 # Before the turn: dead names must not hold up the checks of others.
-                addresses = await self._names.addresses(
-                    member.instance.host, within_s=policy.timeout_s, group=f"check:{service}"
+                addresses = await self._names.of(f"check:{service}").addresses(
+                    member.instance.host, within_s=policy.timeout_s
                 )
                 async with self._turns:
                     found = await self._check(self._services[service], member, policy, addresses)

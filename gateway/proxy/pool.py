@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
-from gateway.names import NameLateError, Names, connect_first
+from gateway.names import GroupOfNames, NameLateError, Names, connect_first
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import Carried
@@ -51,7 +51,7 @@ class Pool:
 
     `tls` is None for plain connections. `max_connections` is how many there may be, None for any
     number; whoever asks for one has seen to it that no more are busy, so it only bounds idle ones.
-    `names` looks up names, those of one `service` under a limit of its own.
+    `names` looks up names.
     """
 
     def __init__(  # noqa: PLR0913 -- they are all different things
@@ -65,12 +65,10 @@ class Pool:
         backlog: Backlog,
         buffer: Buffer,
         tls: TlsClient | None = None,
-        names: Names | None = None,
-        service: str = "",
+        names: GroupOfNames | None = None,
     ) -> None:
         self._instance = instance
-        self._names = names or Names()
-        self._service = service
+        self._names = names or Names().of("")
         self._tls = tls
         self._spawn = spawn
         self._clock = clock
@@ -181,7 +179,7 @@ class Pool:
         instance, tls = self._instance, self._tls
         try:
             addresses = await self._names.addresses(
-                instance.host, within_s=self._lookup_within_s(exchange), group=self._service
+                instance.host, within_s=self._lookup_within_s(exchange)
             )
             connection = await connect_first(addresses, self._connect_to, _abort)
             if connection.is_closing:

@@ -14,6 +14,7 @@ from gateway.discovery.consul import Consul
 from gateway.discovery.consul_options import ConsulOptions
 from gateway.discovery.source import SourceError
 from tests.fakes.consul import FakeConsul
+from tests.fakes.waiting import PATIENCE_S
 
 _ask_the_system = socket.getaddrinfo
 
@@ -80,7 +81,7 @@ async def test_a_name_that_nobody_answers_for_is_unreachable_in_time(
     released = threading.Event()
 
     def never(*_: Any, **__: Any) -> Sequence[Any]:
-        released.wait(50)
+        released.wait(PATIENCE_S)
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     monkeypatch.setattr(socket, "getaddrinfo", never)

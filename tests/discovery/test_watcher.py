@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-<<<<<<< HEAD
-from collections.abc import AsyncIterator, Callable
-=======
-from collections.abc import AsyncIterator, Iterator
->>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -21,12 +17,8 @@ from gateway.core.watch import Phase, Trouble, WatchPolicy
 from gateway.discovery.catalog import Catalog
 from gateway.discovery.link import Link, LinkPolicy
 from gateway.discovery.source import Answer, SourceError
-<<<<<<< HEAD
-from gateway.discovery.watcher import WatchBudget, Watcher, WatcherContext, WatcherPolicy
-from tests.fakes.clock import FakeClock
-=======
 from gateway.discovery.watcher import MANY, WatchBudget, Watcher, WatcherContext, WatcherPolicy
->>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
+from tests.fakes.clock import FakeClock
 from tests.fakes.waiting import wait_until
 
 POLICY = WatcherPolicy(
@@ -351,9 +343,6 @@ async def test_entries_that_are_skipped_are_logged_when_their_number_changes(
     assert [one["count"] for one in logs if one["event"] == "entries_skipped"] == [1, 2, 0]
 
 
-<<<<<<< HEAD
-async def test_it_ends_when_cancelled_and_leaves_nothing_behind(scene: Scene) -> None:
-=======
 async def test_entries_that_are_skipped_are_named_in_the_log_and_in_the_snapshot(
     scene: Scene,
 ) -> None:
@@ -428,8 +417,7 @@ async def test_of_many_instances_those_that_did_not_change_stay_the_same_objects
     assert len(after) == MANY + 1
 
 
-async def test_it_ends_at_once_when_cancelled_and_leaves_nothing_behind(scene: Scene) -> None:
->>>>>>> a705eba (Tell by name what a token cannot see, where Consul is, and which entries are not usable)
+async def test_it_ends_when_cancelled_and_leaves_nothing_behind(scene: Scene) -> None:
     async with scene.running():
         await wait_until(lambda: scene.watches)
         scene.watch.play(answer(7, "a"))

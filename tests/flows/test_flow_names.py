@@ -14,7 +14,7 @@ from gateway.core.health import Opinion
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Serve, ask, routes_file
 from tests.fakes.upstream import ScriptedUpstream
-from tests.fakes.waiting import wait_until
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 _ask_the_system = socket.getaddrinfo
 
@@ -33,7 +33,7 @@ class DeadNames:
         name = str(host)
         if name.startswith("dead"):
             self.asked.append(name)
-            self.released.wait(50)
+            self.released.wait(PATIENCE_S)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         if name.endswith(".both"):  # nobody listens at the first one
             return [
@@ -132,9 +132,7 @@ async def test_a_health_check_of_a_dead_name_says_nothing_about_its_instance(
         async with serve(routes_file(services, *chosen)) as gateway:
             fleets = gateway.gateway.engine.fleets
             (well,) = fleets["web"].members
-            await wait_until(lambda: len(set(names.asked)) == 20, within_s=20)
-            await wait_until(
-                lambda: fleets["web"].members[well].check.opinion is Opinion.HEALTHY, within_s=20
-            )
+            await wait_until(lambda: len(set(names.asked)) == 20)
+            await wait_until(lambda: fleets["web"].members[well].check.opinion is Opinion.HEALTHY)
 
             assert not any(m.check.is_failing for m in fleets["dead"].members.values())
