@@ -246,5 +246,11 @@ def routes_to(
 
 
 def routes_file(services: Mapping[str, object], *routes: Mapping[str, object]) -> str:
-    """Write a routes.yaml; JSON is YAML too."""
-    return json.dumps({"version": 1, "services": services, "routes": routes})
+    """Write a routes.yaml; JSON is YAML too.
+
+    Where a test does not say how long to wait for an instance, it is for as long as for what hangs:
+    on a busy machine the loop itself may stand for seconds.
+    """
+    patient = {"connect": "60s", "response": "60s"}
+    defaults = {"timeouts": patient}
+    return json.dumps({"version": 1, "defaults": defaults, "services": services, "routes": routes})

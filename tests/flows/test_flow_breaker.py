@@ -106,7 +106,7 @@ async def test_a_trial_that_fails_opens_the_breaker_for_longer(serve: Serve) -> 
             await wait_until(lambda: is_trial_due(gateway, web))
             await hammer(url(gateway), total=50)
 
-        first, second = (event["open_for_s"] for event in gateway.logged("breaker_opened"))
+        first, second, *_ = (event["open_for_s"] for event in gateway.logged("breaker_opened"))
         assert 0.36 <= first <= 0.4
         assert 0.72 <= second <= 0.8
 
