@@ -48,9 +48,14 @@ class TlsClients:
         self._contexts: dict[tuple[TlsPolicy, str], ssl.SSLContext] = {}
 
     def prepare(self, service: ServiceConfig) -> None:
-        """Make the context of a service now, if it is sure to be needed; raises PemError."""
-        instances = service.instances or ()
-        if service.tls != TlsPolicy() or any(one.scheme == "https" for one in instances):
+        """Make the context of a service now, if it may be needed; raises PemError.
+
+        It takes tens of milliseconds, in which the loop would stand. Whose instances a registry
+        knows may get one over TLS at any time; all without TLS settings share one context.
+        """
+        instances = service.instances
+        may_have_tls = instances is None or any(one.scheme == "https" for one in instances)
+        if may_have_tls or service.tls != TlsPolicy():
             self._context(service)
 
     def client(self, service: ServiceConfig, instance: Instance) -> TlsClient | None:

@@ -61,14 +61,14 @@ def test_a_context_is_made_once_for_each_policy_and_content(authority: Authority
 @pytest.mark.parametrize(
     ("configured", "is_made"),
     [
-        (service(), False),
+        (service(), True),
         (replace(service(), instances=(plain_instance("a"),)), False),
         (replace(service(), instances=(SECURED,)), True),
         (replace(service(), tls=TlsPolicy(skip_verify=True)), True),
     ],
     ids=["the registry knows", "plain servers", "servers over TLS", "a policy of its own"],
 )
-def test_a_context_is_made_at_the_start_where_it_is_sure_to_be_needed(
+def test_a_context_is_made_at_the_start_where_it_may_be_needed(
     configured: ServiceConfig,
     is_made: bool,  # noqa: FBT001 -- it is what the table says
 ) -> None:
