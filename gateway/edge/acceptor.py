@@ -188,6 +188,11 @@ class Acceptor:
         place = None
         if self._entrance is not None:
             place = self._entrance.enter(address)
+            if place.refusal is not None and self._entrance.make_room and self._beginning:
+                # Only what has its protocol can give way, and these have theirs in a moment.
+                place.leave()
+                self._loop.call_soon(self._welcome, sock, address)
+                return
             if not self._may_go_on(place, is_early=True):
                 _close(sock, place)
                 return

@@ -69,6 +69,17 @@ class Leaving(asyncio.Protocol):
         return self.deadline_s - self._face.options.head_timeout_s
 
     @property
+    def holds_place(self) -> bool:
+        """Whether it counts as a connection: it is not being refused, and has not given way."""
+        place = self._place
+        return place is not None and place.refusal is None and not place.is_left
+
+    @property
+    def request_count(self) -> int:
+        """How many requests it has carried."""
+        return self._request_count
+
+    @property
     def waits_for_client(self) -> bool:
         """Whether its client does not read its response, or has sent a part of a head only."""
         return self._is_choked or (self._exchange is None and bool(self._reader.begun))
@@ -85,13 +96,13 @@ class Leaving(asyncio.Protocol):
             self._linger()
 
     def give_way(self) -> None:
-        """Close it, idle or waiting for its client, and let another one have its place now."""
+        """Close it, and let another one have its place now."""
         assert self._place is not None, "it was made"
         self._place.leave()
-        if self.waits_for_client:
-            self.drop()
-        else:
+        if self.idle_since_s < inf:
             self.shutdown()
+        else:
+            self.drop()
 
     def cut(self) -> None:
         """End what is in hand: the time to finish it is over."""

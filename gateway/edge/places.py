@@ -99,6 +99,11 @@ class Places:
             self.refused_count -= 1
 
     @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self.count >= self.max_connections
+
+    @property
     def is_crowded(self) -> bool:
         """Whether there are too many refused connections to tell one more why."""
         return self.refused_count > MOST_REFUSED
@@ -112,7 +117,7 @@ class Places:
             self._unlogged_count = 0
 
     def _refusal(self, address: bytes) -> str | None:
-        if self.count >= self.max_connections:
+        if self.is_full:
             return f"there are {self.max_connections} connections already"
         return self._refusal_of_address(address)
 

@@ -16,7 +16,6 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 from types import FrameType
 from typing import Any, Literal, cast
 
@@ -39,6 +38,7 @@ _log = structlog.get_logger()
 
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT_S = 2.0
+_NEW_FOR_S = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
@@ -69,7 +69,7 @@ class Site:
     `http` is what speaks HTTP with clients: the fast face, or uvicorn's own, which calls the app.
     `tls` is None for plain HTTP. `is_proxied` says that each connection begins with the PROXY
     protocol; only the fast face can know whom that names. `makes_room` says that a new connection
-    over the limit takes the place of the one that has been idle for longest.
+    over the limit takes the place of the one that can be spared most.
     """
 
     name: str
@@ -172,18 +172,13 @@ class SiteServer(uvicorn.Server):
         )
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for longest, or one that waits for its client.
-
-        Returns False where there is none of either kind.
-        """
-        clients = self._clients()
-        longest = min(clients, key=lambda one: one.idle_since_s, default=None)
-        if longest is not None and longest.idle_since_s == inf:
-            longest = next((one for one in clients if one.waits_for_client), None)
-        if longest is None:
-            return False
-        longest.give_way()
-        return True
+        """Close the connection that can be spared most; False where there is none at all."""
+        now_s = asyncio.get_running_loop().time()
+        clients = (one for one in self._clients() if one.holds_place)
+        spared = min(clients, key=lambda one: _worth(one, now_s), default=None)
+        if spared is not None:
+            spared.give_way()
+        return spared is not None
 
     def _connection(self, told: Told | None, place: Place | None) -> asyncio.Protocol:
         face = self._site.http
@@ -245,6 +240,16 @@ class SiteServer(uvicorn.Server):
         if at_once:
             self.force_exit = True
             self._hurry.set()
+
+
+def _worth(one: Leaving, now_s: float) -> tuple[int, float]:
+    """Order connections: the longest idle, who waits for its client, who has asked most often.
+
+    One that is new is not idle: its request may be on its way.
+    """
+    if one.idle_since_s <= now_s - _NEW_FOR_S:
+        return 0, one.idle_since_s
+    return (1, 0.0) if one.waits_for_client else (2, -one.request_count)
 
 
 async def serve(
