@@ -199,7 +199,7 @@ async def test_idle_ones_are_closed_in_the_end_the_longest_idle_first(tmp_path: 
         open_ones = gateway.gateway.deadlines.watched
         clients: list[RawClient] = []
         for _ in range(8):
-            client = RawClient(gateway.port, timeout_s=30)
+            client = RawClient(gateway.port)
             clients.append(await stack.enter_async_context(client))
             await wait_until(lambda: len(open_ones) == len(clients))
         async with asyncio.TaskGroup() as tasks:
@@ -271,9 +271,7 @@ async def test_websockets_are_told_before_what_is_in_hand_is_cut(tmp_path: Path)
         gateway = await stack.enter_async_context(
             GatewayRun(routes, tmp_path, drain_timeout="1500ms")
         )
-        clients = [
-            await stack.enter_async_context(RawClient(gateway.port, timeout_s=30)) for _ in range(4)
-        ]
+        clients = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(4)]
         for client in clients[:3]:
             await client.send(WEBSOCKET)
             assert (await client.read_head()).status == 101
@@ -310,7 +308,7 @@ async def test_a_stream_through_this_process_is_cut_when_its_time_is_over(
         routes = routes_file(servers, {**(match if "app" in route else to_service), **route})
         async with (
             GatewayRun(routes, tmp_path, drain_timeout="300ms") as gateway,
-            RawClient(gateway.port, timeout_s=30) as client,
+            RawClient(gateway.port) as client,
         ):
             await client.send(ask())
             await client.read_head()
@@ -331,7 +329,7 @@ async def test_an_app_that_does_not_let_itself_be_cancelled_does_not_keep_the_pr
     routes = routes_file({}, {"match": {"path": "/"}, "app": "stubborn:app"})
     async with (
         GatewayRun(routes, tmp_path, drain_timeout="300ms") as gateway,
-        RawClient(gateway.port, timeout_s=30) as client,
+        RawClient(gateway.port) as client,
     ):
         await client.send(ask())
         await client.read_head()
