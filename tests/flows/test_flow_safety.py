@@ -123,12 +123,15 @@ async def test_without_file_descriptors_it_lives_and_recovers(tmp_path: Path) ->
         few = (64, 64)
         resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, few)
         async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(200)]
+            clients = [
+                await stack.enter_async_context(RawClient(gateway.port, timeout_s=5))
+                for _ in range(200)
+            ]
             outcomes = await asyncio.gather(*(try_to_ask(client) for client in clients))
         is_running = gateway.is_running
         afterwards = None
         while afterwards != 200:  # it notices by and by that the others have left
-            async with RawClient(gateway.port) as client:
+            async with RawClient(gateway.port, timeout_s=5) as client:
                 afterwards = await try_to_ask(client)
 
         assert is_running
