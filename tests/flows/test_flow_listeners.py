@@ -261,6 +261,7 @@ async def test_a_client_cannot_fill_the_log_with_tracebacks(
     """Python's ssl prints one for each name that is not ASCII."""
     pair = authority.pair("localhost")
     settings = {"tls_cert": str(pair.cert), "tls_key": str(pair.key), "tls_bind": "127.0.0.1:0"}
+    settings["max_connections"] = "100"  # for which there are open files enough anywhere
     async with GatewayRun("{version: 1, routes: []}", tmp_path / "run", **settings) as run:
         for first in (hello_for(b"\xff\xfe.example"), ask(), b"\x16\x03\x01\x00\x05\0\0\0\0\0"):
             async with RawClient(run.tls_port) as client:
