@@ -45,7 +45,7 @@ quick: $(VENV)/.dev  ## Run the tests of the core and the engine (a few seconds)
 
 other: $(OTHER_VENV)/.dev  ## Run the tests of the core and the edge on another Python: OTHER=/usr/bin/python3
 	@$(OTHER_VENV)/bin/python --version
-	$(OTHER_VENV)/bin/pytest -q tests/core tests/edge
+	$(OTHER_VENV)/bin/pytest -q tests/core tests/edge -m "not soak" -n $(WORKERS)
 
 bench: $(VENV)/.dev  ## Measure the gateway and its peers side by side (docs/benchmarks.md says how)
 	@$(BIN)/python -m benchmarks

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ OPTIONS = ServeOptions(
     drain_delay_s=0,
     drain_idle_s=0,
     drain_timeout_s=1,
-    handshake_timeout_s=0.1,
+    handshake_timeout_s=PATIENCE_S,
 )
 
 
@@ -44,7 +45,9 @@ async def no_app(scope: object, receive: object, send: object) -> None:
 
 
 @asynccontextmanager
-async def listening(authority: Authority, *, is_proxied: bool = False) -> AsyncIterator[int]:
+async def listening(
+    authority: Authority, *, is_proxied: bool = False, options: ServeOptions = OPTIONS
+) -> AsyncIterator[int]:
     """Give the port of a listener whose gateway has no route that is asked for."""
     pair = authority.pair("localhost")
     certificates = Certificates(TlsFiles(pairs=((pair.cert, pair.key),)))
@@ -58,7 +61,7 @@ async def listening(authority: Authority, *, is_proxied: bool = False) -> AsyncI
         is_proxied=is_proxied,
     )
     port: int = site.listener.getsockname()[1]
-    opened = SiteServer(site, OPTIONS)
+    opened = SiteServer(site, options)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(opened.run_until_left())
         await wait_until(lambda: opened.started)
@@ -71,7 +74,8 @@ async def listening(authority: Authority, *, is_proxied: bool = False) -> AsyncI
 async def test_a_client_that_does_not_shake_hands_is_dropped_in_time(
     authority: Authority, first: bytes | None
 ) -> None:
-    async with listening(authority, is_proxied=first is not None) as port:
+    options = replace(OPTIONS, handshake_timeout_s=0.1)
+    async with listening(authority, is_proxied=first is not None, options=options) as port:
         async with RawClient(port) as client:
             await client.send(first or b"\x16")
             await client.expect_closed()
