@@ -32,6 +32,8 @@ from gateway.proxy.outbox import Outbox
 from gateway.proxy.tls import was_cut
 from gateway.runtime.backlog import Backlog
 from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, Buffer, read_in_pieces
+from gateway.runtime.secured import SecuredConnection
+from gateway.runtime.unread import read_unread
 
 if TYPE_CHECKING:
     from gateway.proxy.sides import Carried
@@ -136,14 +138,15 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop reading the answer."""
         self._is_paused = True
-        self._transport.pause_reading()
+        if not self._is_lost:
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading the answer."""
         self._is_paused = False
         if self._rest:
             self._backlog.add(self)
-        else:
+        elif not self._is_lost:
             self._transport.resume_reading()
 
     def leave(self) -> None:
@@ -206,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _put_off(self, rest: bytes) -> None:
         """Keep the rest of what was read for later turns, and read no more until then."""
-        if not self._rest and not self._is_paused:
+        if not (self._rest or self._is_paused or self._is_lost):
             self._transport.pause_reading()
         self._rest = rest
         self._backlog.add(self)
@@ -256,8 +259,22 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._home.lost(self, idle_s=None)
         self._is_lost, self._lost_by = True, exc
-        if not self._rest:
+        if exc is not None:
+            self._read_unread()
+        if not self._rest and self._exchange is exchange:
             self._end(exchange, now_s)
+
+    def _read_unread(self) -> None:
+        """Read what came before a write failed: it may be the response that refuses the request."""
+        transport = self._transport
+        if isinstance(transport, SecuredConnection):
+            unread = transport.read_unread()
+        else:
+            unread = read_unread(transport)
+        if self._rest or self._is_paused:
+            self._rest += unread
+        elif unread:
+            self.data_received(unread)
 
     def _end(self, exchange: Carried, now_s: float) -> None:
         """Tell the Exchange in hand that the connection is lost."""

@@ -28,6 +28,7 @@ from typing import Any, Final, cast
 
 from gateway.runtime.backlog import Backlog
 from gateway.runtime.pieces import Buffer
+from gateway.runtime.unread import read_unread
 
 _RECORD_BYTES: Final = 16 * 1024  # RFC 8446 §5.1
 _BROKEN_OFF: Final = "the connection was closed"
@@ -235,6 +236,18 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
                 if not (data := session.read(_RECORD_BYTES)):
                     raise ssl.SSLZeroReturnError
                 pieces.append(data)
+
+    def read_unread(self) -> bytes:
+        """Return what was sent before the plain connection was lost and is not passed on yet.
+
+        To be called within `connection_lost` of the protocol. Empty if the session itself failed.
+        """
+        pieces: list[bytes] = []
+        if self._error is None:
+            with contextlib.suppress(ssl.SSLError):  # an end of the session, or a record cut short
+                self._incoming.write(read_unread(self._plain))
+                self._decrypt(pieces)
+        return b"".join(pieces)
 
     def _end_reading(self) -> None:
         """Tell the protocol that the other side has ended the session, well or not."""

@@ -50,17 +50,25 @@ class BrokenOffError(Exception):
 class RawClient:
     """One TCP connection to 127.0.0.1.
 
-    `receive_buffer_bytes` makes the kernel's buffer small: a test that then does not read makes
-    back-pressure. The first read after a reset raises ConnectionResetError.
+    `source` is the address that it comes from; all of 127.0.0.0/8 is here. `receive_buffer_bytes`
+    makes the kernel's buffer small: a test that then does not read makes back-pressure. The first
+    read after a reset raises ConnectionResetError.
     """
 
     def __init__(
-        self, port: int, *, timeout_s: float = PATIENCE_S, receive_buffer_bytes: int | None = None
+        self,
+        port: int,
+        *,
+        timeout_s: float = PATIENCE_S,
+        receive_buffer_bytes: int | None = None,
+        source: str = "",
     ) -> None:
         self._port = port
         self._timeout_s = timeout_s
         self._sock = socket.socket()
         self._sock.settimeout(0)
+        if source:
+            self._sock.bind((source, 0))
         if receive_buffer_bytes is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self._parser = h11.Connection(h11.CLIENT)

@@ -7,6 +7,7 @@ and closes only when told; what the connection tells its Exchange is recorded in
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -29,10 +30,14 @@ Event = tuple[object, ...]
 
 
 class FakeTransport(asyncio.Transport):
-    """Records what is written; `abort` is carried out when the test says `Line.close`."""
+    """Records what is written; `abort` is carried out when the test says `Line.close`.
+
+    With a `socket` it has one that can be read when the connection is lost.
+    """
 
     def __init__(self, *, is_tls: bool = False) -> None:
         super().__init__()
+        self.socket: socket.socket | None = None
         self.is_tls = is_tls
         self.is_half_closed = False
         self.written = bytearray()
@@ -44,6 +49,9 @@ class FakeTransport(asyncio.Transport):
         assert not self.is_aborted, "a write behind an abort"
         assert not self.is_half_closed, "a write behind the end"
         self.written += data
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self.socket if name == "socket" else default
 
     def is_closing(self) -> bool:
         return False  # so that a write behind an abort is seen
@@ -115,7 +123,7 @@ class RecordingExchange:
 
     def upstream_answer(self, head: AnswerHead, body: bytes, now_s: float) -> None:
         self.upstream_head(head, now_s)
-        if not self.connection.is_closing:
+        if not self.leaves_at_head:
             self.upstream_body(body, now_s)
             self.upstream_end([], now_s)
             self.client.flush()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -382,6 +383,82 @@ def test_a_used_connection_that_ends_inside_the_head_was_not_stale() -> None:
     line.close()
 
     assert Failure.DISCONNECTED_EARLY is second.failure[0]
+
+
+@pytest.fixture
+def unread() -> Iterator[tuple[Line, socket.socket]]:
+    """Make a connection that has a socket, and its other end."""
+    own, peer = socket.socketpair()
+    own.settimeout(0)
+    line = Line()
+    line.transport.socket = own
+    with own, peer:
+        yield line, peer
+
+
+def test_the_answer_that_came_before_a_write_failed_is_told(
+    unread: tuple[Line, socket.socket],
+) -> None:
+    line, peer = unread
+    exchange = line.begin()
+    peer.sendall(OK)
+
+    line.close(BrokenPipeError())
+
+    assert OK_EVENTS == exchange.events
+    assert [None] == line.home.lost_ones
+    assert line.connection.is_closing
+
+
+def test_half_an_answer_before_a_write_failed_is_told_as_far_as_it_goes(
+    unread: tuple[Line, socket.socket],
+) -> None:
+    line, peer = unread
+    exchange = line.begin()
+    peer.sendall(OK[:-1])
+    peer.close()
+
+    line.close(ConnectionResetError())
+
+    assert [("head", 200, b"OK", (), 4), ("body", b"bod")] == exchange.events[:2]
+    assert Failure.UPSTREAM_BROKE_OFF is exchange.failure[0]
+
+
+def test_what_came_before_a_write_failed_waits_for_a_client_that_reads_no_further(
+    unread: tuple[Line, socket.socket],
+) -> None:
+    line, peer = unread
+    exchange = line.begin()
+    line.receive(OK[:-2])
+    line.connection.pause_reading()
+    peer.sendall(OK[-2:])
+
+    line.close(ConnectionResetError())
+    told_before = exchange.events[1:]
+    line.connection.resume_reading()
+    line.pass_turns()
+
+    assert told_before == [("body", b"bo")]
+    assert OK_EVENTS == exchange.events
+
+
+def test_a_lost_connection_can_be_held_back_again_while_its_rest_is_looked_at(
+    unread: tuple[Line, socket.socket],
+) -> None:
+    line, peer = unread
+    exchange = line.begin()
+    line.receive(CHUNKED)
+    peer.sendall(b"1\r\nx\r\n" * 2500 + b"0\r\n\r\n")
+
+    line.close(ConnectionResetError())
+    line.connection.pause_reading()
+    line.pass_turns()
+    is_held_back = exchange.events[-1][0] == "body"
+    line.connection.resume_reading()
+    line.pass_turns()
+
+    assert is_held_back
+    assert [("body", b"x" * 2500), ("end", ())] == exchange.events[1:]
 
 
 def test_an_idle_connection_that_ends_tells_its_home_how_long_it_was_idle() -> None:
