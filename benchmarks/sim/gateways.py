@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from random import Random
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.sides import ConnectionPool
 
-_PEER = Peer(b"192.0.2.1", b"http", is_trusted=False)
+_PEERS = [Peer(b"192.0.2.%d" % host, b"http", is_trusted=False) for host in range(1, 255)]
 _LINES = b"\r\nHost: example.com\r\nAccept: */*"
 
 
@@ -47,6 +48,7 @@ class SimGateway:
         self._instances = instances
         self._ledger = ledger
         self._random = random
+        self._peers = cycle(_PEERS)
         self._routable: frozenset[str] = frozenset()
         self._deadlines = Deadlines()
         self._deadlines.watched = _InOrder()
@@ -97,7 +99,7 @@ class SimGateway:
             return
         method = b"POST" if self._random.random() < self._post_share else b"GET"
         request = Request(method, b"/x", b"", _LINES, host=b"example.com")
-        request.peer = _PEER
+        request.peer = next(self._peers)
         request.request_id = b"-"
         self.engine.exchange(request, _CLIENT).begin(self._timeline.now_s)
         self._send_later()

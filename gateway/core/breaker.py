@@ -18,6 +18,12 @@ A Breaker opens only if its Company lets it (`gateway.core.breakers`): the Break
 must not shut out more than a part of it while that part could serve. One that had enough and may
 not open is *withheld*: it stays closed, and says so until its next success.
 
+One request can make an instance close that is well: its head is too large for it, or it meets a
+mistake. Failures of that kind come with the client whose request it was, and those of one client
+alone count for nothing: neither for a row, nor for a share, nor as the end of a trial. One counts
+for no more than all others together, and one more; or for all, once a connect has failed. And they
+never shut out the only instance that takes connections.
+
 There is no timer: open turns into half-open when somebody asks.
 """
 
@@ -26,7 +32,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NewType, Protocol
 
-from gateway.core.failure import GONE
+from gateway.core.failure import GONE, UNREACHED
 from gateway.core.policy import BreakerPolicy
 
 Permit = NewType("Permit", int)
@@ -38,6 +44,7 @@ TRIAL_EVERY_S: Final = 1.0
 _NEVER: Final = float("-inf")
 _BACK_AFTER_S: Final = 0.25
 _LONGEST_DOUBLING = 30
+_MOST_CLIENTS: Final = 64  # so many make a row or a window certain; more need not be told apart
 
 
 class BreakerState(Enum):
@@ -64,6 +71,10 @@ class Company(Protocol):
         """Decide whether this one can be spared for a while."""
         ...
 
+    def is_only_one(self, breaker: Breaker) -> bool:
+        """Return whether no other instance of the service takes connections."""
+        ...
+
     def changed(self, now_s: float) -> None:
         """Hear that one of them opened or closed."""
         ...
@@ -82,11 +93,50 @@ class _Alone:
         del breaker
         return False
 
+    def is_only_one(self, breaker: Breaker) -> bool:
+        del breaker
+        return False
+
     def changed(self, now_s: float) -> None:
         del now_s
 
 
 ALONE: Final = _Alone()
+
+
+class _ByRequests:
+    """Those of some failures that a request can bring about at an instance that is well.
+
+    `count` are all of them. `doubted` are those that do not count: what one client met beyond what
+    all others together did and one more, or all of it if there are no others. None are once a
+    connect has failed.
+    """
+
+    __slots__ = ("_by_client", "_is_believed", "_most", "count")
+
+    def __init__(self) -> None:
+        self._by_client: dict[bytes, int] = {}
+        self._most = 0
+        self._is_believed = False
+        self.count = 0
+
+    @property
+    def doubted(self) -> int:
+        if self._is_believed:
+            return 0
+        others = self.count - self._most
+        return max(0, self._most - others - 1) if others else self._most
+
+    def add(self, client: bytes | None, *, was_reached: bool) -> None:
+        """Add a failure; `client` is None for one that no request brings about."""
+        if client is None:
+            self._is_believed |= not was_reached
+            return
+        self.count += 1
+        by_client = self._by_client
+        if client in by_client or len(by_client) < _MOST_CLIENTS:
+            by_client[client] = by_client.get(client, 0) + 1
+            self._most = max(self._most, by_client[client])
 
 
 class _Window:
@@ -95,24 +145,33 @@ class _Window:
     So a success costs nothing but a count that somebody else keeps.
     """
 
-    __slots__ = ("_ended_before", "_from_s", "_wrong_before")
+    __slots__ = ("_ended_before", "_from_s", "_wrong_before", "by_requests")
 
     def __init__(self) -> None:
         self._from_s = _NEVER
         self._ended_before = 0
         self._wrong_before = 0
+        self.by_requests = _ByRequests()
 
-    def is_full(self, policy: BreakerPolicy, now_s: float, counts: tuple[int, int, float]) -> bool:
-        """Take note of one that went wrong; `counts` are all, all that went wrong, and the share.
-
-        True if at least `min_requests` ended within the window, and the share of them went wrong.
-        """
-        all_ended, all_wrong, share = counts
+    def take(self, policy: BreakerPolicy, now_s: float, all_ended: int, all_wrong: int) -> None:
+        """Take note of one that went wrong; the counts are of all, and all that went wrong."""
         if now_s - self._from_s > policy.window_s:
             self._from_s = now_s
             self._ended_before = all_ended - 1
             self._wrong_before = all_wrong - 1
-        ended, wrong = all_ended - self._ended_before, all_wrong - self._wrong_before
+            self.by_requests = _ByRequests()
+
+    def is_full(
+        self, policy: BreakerPolicy, counts: tuple[int, int, float], apart: int = 0
+    ) -> bool:
+        """Return whether `min_requests` ended within the window, and the share went wrong.
+
+        `counts` are all that ended, all that went wrong, and the share. `apart` is how many of
+        those that went wrong are left out.
+        """
+        all_ended, all_wrong, share = counts
+        ended = all_ended - self._ended_before - apart
+        wrong = all_wrong - self._wrong_before - apart
         return ended >= policy.min_requests and wrong >= share * ended
 
 
@@ -135,6 +194,7 @@ class Breaker:
         "_open_until_s",
         "_opened_times",
         "_policy",
+        "_row",
         "_silent",
         "_silent_since",
         "_slow",
@@ -155,6 +215,7 @@ class Breaker:
         self.has_trial_out = False
         self._is_withheld = False
         self._consecutive = 0
+        self._row = _ByRequests()
         self._ended = 0
         self._failed = 0
         self._slow = 0
@@ -203,6 +264,16 @@ class Breaker:
     def failures_in_a_row(self) -> int:
         """How many failures there were since the last success or change."""
         return self._consecutive
+
+    @property
+    def counted_in_a_row(self) -> int:
+        """How many of these count."""
+        return self._consecutive and self._consecutive - self._row.doubted
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether it is not shut, or shut for another reason than that nobody could connect."""
+        return self._open_until_s is None or self.last_failure not in UNREACHED
 
     def adopt(self, policy: BreakerPolicy) -> None:
         """Follow another policy from now on; the state stays."""
@@ -273,37 +344,67 @@ class Breaker:
         self._slow += 1
         self._consecutive = 0
         if self._open_until_s is None:
-            counts = (self._ended, self._slow, self._policy.slow_ratio)
-            if not self._slowness.is_full(self._policy, now_s, counts):
+            policy = self._policy
+            self._slowness.take(policy, now_s, self._ended, self._slow)
+            if not self._slowness.is_full(policy, (self._ended, self._slow, policy.slow_ratio)):
                 return False
             if not self._company.may_open(self, was_reached=True):
                 return False
         self.last_failure = SLOW_ANSWERS
         return self._open_again(now_s, chance)
 
-    def failed(
-        self, permit: Permit, now_s: float, *, why: str, chance: float, was_reached: bool = True
+    def failed(  # noqa: PLR0913 -- they are all different things
+        self,
+        permit: Permit,
+        now_s: float,
+        *,
+        why: str,
+        chance: float,
+        was_reached: bool = True,
+        client: bytes | None = None,
     ) -> bool:
-        """Count a failure; True if this opened the Breaker (again).
+        """Count a failure; True if this opened the Breaker (again), or closed it.
 
         `chance` in [0, 1) spreads the time to the trial, so that gateways which saw the same
         outage do not come back at the same moment. `was_reached` is False if the instance did not
-        even take a connection.
+        even take a connection. `client` is whose request it was, for failures that a request can
+        bring about at an instance that is well; None for all others.
         """
         if permit != self._epoch:
             return False
         if self._consecutive == 0:
             self._is_withheld = False
+            self._row = _ByRequests()
         self._ended += 1
         self._failed += 1
         self._consecutive += 1
         self.last_failure = why
-        if self._open_until_s is None:
-            if not self._has_had_enough(now_s):
-                return False
-            if not self._company.may_open(self, was_reached=was_reached):
-                self._is_withheld = True
-                return False
+        self._row.add(client, was_reached=was_reached)
+        if self._open_until_s is not None:
+            return self._trial_failed(now_s, chance, is_by_request=client is not None)
+        self._failures.take(self._policy, now_s, self._ended, self._failed)
+        self._failures.by_requests.add(client, was_reached=was_reached)
+        if not self._has_had_enough():
+            return False
+        if not self._may_open(was_reached=was_reached):
+            self._is_withheld = True
+            return False
+        return self._open_again(now_s, chance)
+
+    def _may_open(self, *, was_reached: bool) -> bool:
+        """Return whether one that had enough may open."""
+        if was_reached and not self._has_had_enough_otherwise() and self._company.is_only_one(self):
+            return False
+        return self._company.may_open(self, was_reached=was_reached)
+
+    def _trial_failed(self, now_s: float, chance: float, *, is_by_request: bool) -> bool:
+        """Open again, unless the trial says that it takes connections, or says nothing."""
+        if is_by_request and self._company.is_only_one(self):
+            self._change(now_s, open_until_s=None)
+            return True
+        if is_by_request and self._row.doubted:
+            self.has_trial_out = False
+            return False
         return self._open_again(now_s, chance)
 
     def gave_up(self, permit: Permit, now_s: float, *, chance: float) -> bool:
@@ -352,11 +453,21 @@ class Breaker:
         is_early = now_s < self._open_until_s
         return not (is_early or self.has_trial_out or self._company.holds_trials)
 
-    def _has_had_enough(self, now_s: float) -> bool:
+    def _has_had_enough(self) -> bool:
+        """Return whether the failures that count are enough to open."""
+        return self._is_enough(self._row.doubted, self._failures.by_requests.doubted)
+
+    def _has_had_enough_otherwise(self) -> bool:
+        """Return whether those are enough that no request brings about."""
+        return self._is_enough(self._row.count, self._failures.by_requests.count)
+
+    def _is_enough(self, apart_in_row: int, apart_in_window: int) -> bool:
+        """Return whether the failures are enough without so many of them."""
         policy = self._policy
+        if self._consecutive - apart_in_row >= policy.consecutive_failures:
+            return True
         counts = (self._ended, self._failed, policy.failure_ratio)
-        is_full = self._failures.is_full(policy, now_s, counts)
-        return is_full or self._consecutive >= policy.consecutive_failures
+        return self._failures.is_full(policy, counts, apart_in_window)
 
     def _open_again(self, now_s: float, chance: float) -> bool:
         """Open; a trial ahead of its time, or one of an outage, changes nothing by failing."""

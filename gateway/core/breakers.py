@@ -89,6 +89,11 @@ class Breakers:
         """Decide whether one that had enough may open."""
         return not was_reached or self._can_spare(breaker) or self._nobody_serves(breaker)
 
+    def is_only_one(self, breaker: Breaker) -> bool:
+        """Return whether no other instance that may get traffic takes connections."""
+        others = (one for one in self._watched if one is not breaker)
+        return breaker in self._group_of and not any(one.takes_connections for one in others)
+
     def may_rest(self, breaker: Breaker) -> bool:
         """Decide whether one that asked for it may be left alone."""
         return self._can_spare(breaker) and self._others_serve(breaker)
@@ -149,10 +154,11 @@ class Breakers:
 
         Of instances that fail every second request, one has five failures in a row all the time;
         twenty of all together, and no success between, come once in a million requests. An only
-        instance is judged like any other, for its clients are better off with a fast answer.
+        instance is judged like any other, for its clients are better off with a fast answer; but
+        not for closing connections (`is_only_one`), for that is as fast.
         """
         policy = self._policy
-        rows = [one.failures_in_a_row for one in self._group_of[breaker] if not one.is_shut]
+        rows = [one.counted_in_a_row for one in self._group_of[breaker] if not one.is_shut]
         row = min(policy.consecutive_failures, policy.min_requests)
         return len(self._watched) == 1 or (min(rows) >= row and sum(rows) >= policy.min_requests)
 

@@ -26,7 +26,7 @@ CONDITIONS: Final[Mapping[str, frozenset[Failure]]] = MappingProxyType(
         ),
         "disconnect": frozenset({Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY}),
         "bad_response": frozenset({Failure.BAD_RESPONSE}),
-        "timeout": frozenset({Failure.HEAD_TIMEOUT}),
+        "timeout": frozenset({Failure.HEAD_TIMEOUT, Failure.SEND_TIMEOUT}),
         "status": frozenset({Failure.RETRIABLE_STATUS}),
     }
 )

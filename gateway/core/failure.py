@@ -54,6 +54,7 @@ class Failure(Enum):
     TLS_FAILED = "tls_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     SEND_FAILED = "send_failed"
+    SEND_TIMEOUT = "send_timeout"
     UPLOAD_STALLED = "upload_stalled"
     BAD_RESPONSE = "bad_response"
     DISCONNECTED_EARLY = "disconnected_early"
@@ -76,7 +77,9 @@ class Verdict:
 
     `status` is what the client gets; None where it gets no answer of ours (its connection is cut,
     or the instance's own answer is passed on). `title` is for the client, `advice` for whoever is
-    on call. `counts` says whether the instance's Breaker hears of it as a failure.
+    on call. `counts` says whether the instance's Breaker hears of it as a failure. `by_request`
+    says that one request can bring it about at an instance that is well, so that it counts only
+    once it met several clients.
     """
 
     status: int | None
@@ -85,6 +88,7 @@ class Verdict:
     title: str
     advice: str
     counts: bool = False
+    by_request: bool = False
 
 
 _C, _G, _U, _N = Side.CLIENT, Side.GATEWAY, Side.UPSTREAM, Side.NOBODY
@@ -189,7 +193,13 @@ VERDICTS: dict[Failure, Verdict] = {
     Failure.SEND_FAILED: Verdict(
         502, _U, _IF,
         "The instance cut the connection while the request was being sent",
-        "Often a body limit of the instance, or a crash.",
+        "Often a body limit of the instance that closes without a response. It is not blamed, "
+        "because a client can choose a body that it refuses.",
+    ),
+    Failure.SEND_TIMEOUT: Verdict(
+        504, _U, _IF,
+        "The instance did not read the request in time",
+        "It stopped reading inside the body; GATEWAY_CLIENT_BODY_TIMEOUT is the limit.",
         counts=True,
     ),
     Failure.UPLOAD_STALLED: Verdict(
@@ -203,12 +213,14 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance answered with something that is not valid HTTP",
         "The detail names what is wrong. Is it really an HTTP port?",
         counts=True,
+        by_request=True,
     ),
     Failure.DISCONNECTED_EARLY: Verdict(
         502, _U, _IF,
         "The instance closed the connection before it answered",
         "A crash, or a worker that was ended while it had a request in hand.",
         counts=True,
+        by_request=True,
     ),
     Failure.STALE_CONNECTION: Verdict(
         502, _N, _IF,
@@ -250,6 +262,7 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance broke off inside the answer",
         "The client's connection was cut so that it can tell; look at the instance.",
         counts=True,
+        by_request=True,
     ),
     Failure.TUNNEL_IDLE: Verdict(
         None, _N, _NEVER,
@@ -276,8 +289,11 @@ VERDICTS: dict[Failure, Verdict] = {
 }  # fmt: skip
 
 # After these an instance was not there: it may be back any moment, and who asks learns it at once.
-GONE: Final = frozenset(
-    one.value for one in (Failure.CONNECT_FAILED, Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY)
+GONE: Final = frozenset(one.value for one in (Failure.CONNECT_FAILED, Failure.DISCONNECTED_EARLY))
+
+# After these nothing can have been sent: the instance took no connection.
+UNREACHED: Final = frozenset(
+    failure.value for failure, verdict in VERDICTS.items() if verdict.again is Again.ALWAYS
 )
 
 CLIENT_GONE_STATUS = 499

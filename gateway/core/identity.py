@@ -10,6 +10,7 @@ the common case, and costs one formatting.
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from itertools import product
 from typing import Final
 
@@ -29,6 +30,7 @@ IDENTITY: Final = (
 # What a peer's lines, Host, the id and the prefix line are put into, where nothing is believed.
 USUAL_LINES: Final = b"%b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b%b"
 # The same of a client of HTTP/1.0 that left Host out.
+_SITE_BYTES: Final = 8  # a /64
 _HOSTLESS_LINES: Final = b"%b\r\nX-Request-Id: %b%b"
 _PREFIX_LINE: Final = b"\r\nX-Forwarded-Prefix: %b"
 
@@ -91,6 +93,20 @@ def _trusted_lines(
     if certificates := _listed(get(b"x-forwarded-client-cert", b""), peer.certificate):
         lines += b"\r\nX-Forwarded-Client-Cert: %b" % certificates
     return lines + _forwarded_line(peer, host, get(b"forwarded", b""))
+
+
+def client_of(peer: Peer, received: dict[bytes, bytes] | None) -> bytes:
+    """Return whose request it is, as well as addresses tell: the peer, or the client behind it.
+
+    An IPv6 address stands for its /64, which one client usually has to itself (RFC 6177). Empty if
+    there is no address.
+    """
+    chain = received.get(b"x-forwarded-for", b"") if received and peer.is_trusted else b""
+    client = peer.client_behind(chain) if chain else peer.address
+    try:
+        return IPv6Address(client.decode("latin-1").partition("%")[0]).packed[:_SITE_BYTES]
+    except ValueError:  # IPv4, or whatever stands there in place of an address
+        return client
 
 
 def _listed(earlier: bytes, own: bytes) -> bytes:

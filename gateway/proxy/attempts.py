@@ -12,6 +12,7 @@ from gateway.core.balancing import RequestKey
 from gateway.core.breaker import Permit
 from gateway.core.failure import VERDICTS, Again, Failure
 from gateway.core.fleet import Fleet, Member
+from gateway.core.identity import client_of
 from gateway.core.message import AnswerHead, Request
 from gateway.proxy.sides import BreakerObserver, ConnectionPool
 
@@ -204,12 +205,15 @@ class Attempts:
         if self._key is not None:
             self._mark(head, self._key)
 
-    def blame(self, failure: Failure, detail: str, now_s: float) -> None:
+    def blame(self, failure: Failure, detail: str, request: Request, now_s: float) -> None:
         """Record a failed attempt, and tell the Breaker where the failure counts."""
         permit, self._permit = self._permit, _NONE
-        self._blame(Beside(self.member, permit, self.owed_since_s), failure, detail, now_s)
+        one = Beside(self.member, permit, self.owed_since_s)
+        self._blame(one, failure, detail, request, now_s)
 
-    def _blame(self, one: Beside, failure: Failure, detail: str, now_s: float) -> None:
+    def _blame(
+        self, one: Beside, failure: Failure, detail: str, request: Request, now_s: float
+    ) -> None:
         member, permit, verdict = one.member, one.permit, VERDICTS[failure]
         self.failed.append(FailedAttempt(member, failure, detail))
         if permit < 0:
@@ -221,8 +225,14 @@ class Attempts:
         member.note_failure(failure.value, detail, now_s - one.owed_since_s, now_s)
         # Where nothing can have been sent, the instance took no connection.
         was_reached, chance = verdict.again is not Again.ALWAYS, self._random()
+        client = client_of(request.peer, request.received) if verdict.by_request else None
         if member.breaker.failed(
-            permit, now_s, why=failure.value, chance=chance, was_reached=was_reached
+            permit,
+            now_s,
+            why=failure.value,
+            chance=chance,
+            was_reached=was_reached,
+            client=client,
         ):
             self._observer.breaker_changed(self._fleet.service, member, now_s)
 
@@ -260,9 +270,11 @@ class Attempts:
         one.member.in_flight -= 1
         one.member.breaker.released(one.permit)
 
-    def blame_beside(self, one: Beside, failure: Failure, detail: str, now_s: float) -> None:
+    def blame_beside(
+        self, one: Beside, failure: Failure, detail: str, request: Request, now_s: float
+    ) -> None:
         """Blame one that was beside, and let it go."""
-        self._blame(one, failure, detail, now_s)
+        self._blame(one, failure, detail, request, now_s)
         one.member.in_flight -= 1
 
     def change_over(self, one: Beside, now_s: float) -> None:

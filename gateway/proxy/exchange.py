@@ -348,9 +348,10 @@ class Exchange(Ending):
     def upstream_failed(self, failure: Failure, detail: str, now_s: float) -> None:
         """Hear that the attempt failed; its connection is gone already."""
         self.connection = None
-        if failure is Failure.DISCONNECTED_EARLY and not self._body_ended:
-            silent_s = now_s - self.attempts.owed_since_s
-            failure = cut_inside_upload(silent_s if self._upstream_writable else 0.0)
+        is_sent = self._body_ended and self._upstream_writable
+        if failure is Failure.DISCONNECTED_EARLY and not is_sent:
+            silent_s = now_s - self.attempts.owed_since_s if self._upstream_writable else 0.0
+            failure = cut_inside_upload(silent_s)
         self.target.failover.judge(self, failure, detail, now_s)
 
     # --- The clock tells -------------------------------------------------------------------------

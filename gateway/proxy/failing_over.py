@@ -52,7 +52,7 @@ class Failover:
             failure = Failure.UPSTREAM_BROKE_OFF
         elif failure is Failure.REQUEST_DEADLINE and not _had_its_time(exchange, now_s):
             attempts.end()  # before there is any blame: it was others who took the time
-        attempts.blame(failure, detail, now_s)
+        attempts.blame(failure, detail, exchange.request, now_s)
         attempts.end()
         if is_relaying:
             exchange.abort(failure, detail, now_s)
@@ -70,7 +70,8 @@ class Failover:
     def leaves_for_another(self, exchange: Exchange, head: AnswerHead, now_s: float) -> bool:
         """Blame a retriable status; True if the request is on its way to another instance."""
         failure, attempts = Failure.RETRIABLE_STATUS, exchange.attempts
-        attempts.blame(failure, f"the instance answered {head.status}", now_s)
+        detail = f"the instance answered {head.status}"
+        attempts.blame(failure, detail, exchange.request, now_s)
         self._leave_alone(exchange, head, now_s)
         if (hedge := exchange.hedge) is not None:
             if hedge.is_under_way:

@@ -204,7 +204,7 @@ class Hedge:
             exchange.upstream_failed(failure, detail, now_s)
             return
         exchange.hedge = None
-        exchange.attempts.blame_beside(self._beside, failure, detail, now_s)
+        exchange.attempts.blame_beside(self._beside, failure, detail, exchange.request, now_s)
 
     def upstream_interim(self, status: int, fields: Fields, now_s: float) -> None:
         """Relay an interim answer, once it is clear whose answer is taken."""

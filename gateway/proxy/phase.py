@@ -56,7 +56,7 @@ class Wait:
             if self.instance_takes_more:
                 return Failure.REQUEST_TIMEOUT, "the body came to a halt"
             if not is_relaying and not self.is_over_limit:
-                return Failure.SEND_FAILED, "the instance reads no further"
+                return Failure.SEND_TIMEOUT, "the instance reads no further"
         return self._failure_of_instance()
 
     def _failure_of_instance(self) -> tuple[Failure, str]:

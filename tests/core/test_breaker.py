@@ -441,6 +441,9 @@ class Unwilling:
     def may_open(self, breaker: Breaker, *, was_reached: bool) -> bool:
         return False
 
+    def is_only_one(self, breaker: Breaker) -> bool:
+        return True
+
     def may_rest(self, breaker: Breaker) -> bool:
         return False
 

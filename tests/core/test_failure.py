@@ -30,7 +30,8 @@ PROMISES = {
     "connect_failed": (502, Side.UPSTREAM, _ALWAYS, True),
     "tls_failed": (502, Side.UPSTREAM, _ALWAYS, True),
     "connect_timeout": (504, Side.UPSTREAM, _ALWAYS, True),
-    "send_failed": (502, Side.UPSTREAM, _IF, True),
+    "send_failed": (502, Side.UPSTREAM, _IF, False),
+    "send_timeout": (504, Side.UPSTREAM, _IF, True),
     "upload_stalled": (502, Side.NOBODY, _NEVER, False),
     "bad_response": (502, Side.UPSTREAM, _IF, True),
     "disconnected_early": (502, Side.UPSTREAM, _IF, True),
@@ -81,6 +82,13 @@ def test_only_what_an_instance_did_counts_for_its_breaker(failure: Failure) -> N
     verdict = VERDICTS[failure]
 
     assert not verdict.counts or verdict.side is Side.UPSTREAM
+
+
+def test_what_one_request_can_bring_about_is_what_an_instance_does_at_once() -> None:
+    """A row of these needs several clients; what takes a time limit or an answer is as it was."""
+    by_request = {failure.value for failure, verdict in VERDICTS.items() if verdict.by_request}
+
+    assert by_request == {"bad_response", "disconnected_early", "upstream_broke_off"}
 
 
 @pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.value)

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.core.headers import read_request, split_request
-from gateway.core.identity import identity_lines, prefix_line
+from gateway.core.identity import client_of, identity_lines, prefix_line
 from gateway.core.message import Fields, Request, fields_of, lines_of
 from gateway.core.peer import Listener, Peer, TrustedProxies
 
@@ -183,3 +183,35 @@ def test_to_what_a_trusted_peer_says_the_last_element_is_appended() -> None:
     assert own == told([(b"X-Forwarded-For", b"198.51.100.7")], peer=peer)[b"forwarded"]
     listed = b'for="_a", for=198.51.100.7;proto=https, ' + own
     assert listed == told(earlier, peer=peer)[b"forwarded"]
+
+
+# --- Whose request it is -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "chain", "client"),
+    [
+        (STRANGER, None, ADDRESS),
+        (STRANGER, b"198.51.100.7", ADDRESS),
+        (PROXY, None, b"10.0.0.2"),
+        (PROXY, b"1.1.1.1, 198.51.100.7, 10.0.0.3", b"198.51.100.7"),
+        (Peer(b"", b"http", is_trusted=False), None, b""),
+    ],
+    ids=["a stranger", "one that invents", "a proxy alone", "behind proxies", "nobody knows"],
+)
+def test_a_request_is_of_whoever_is_known_to_have_sent_it(
+    peer: Peer, chain: bytes | None, client: bytes
+) -> None:
+    received = None if chain is None else {b"x-forwarded-for": chain}
+
+    assert client_of(peer, received) == client
+
+
+def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
+    first, second, other = (
+        client_of(Peer(address, b"http", is_trusted=False), None)
+        for address in (b"2001:db8::1", b"2001:db8::ffff:2", b"2001:db8:0:1::1")
+    )
+
+    assert first == second
+    assert first != other

@@ -65,12 +65,14 @@ class Stage:
     """An Engine with one route, /api, to one service whose instances are "a", "b", "c".
 
     Chance always draws 0, so that the least loaded comes first and "a" before "b". `clock` is for
-    numbers only. `instances` None means that the registry has told nothing yet.
+    numbers only. `instances` None means that the registry has told nothing yet. `client_address` is
+    where the next requests come from.
     """
 
     def __init__(self, instances: str | None = "abc", policies: Policies | None = None) -> None:
         self.policies = policies or Policies()
         self.clock = FakeClock()
+        self.client_address = b"192.0.2.1"
         self.deadlines = Deadlines()
         self.turns: list[Callable[[], None]] = []
         self.observer = RecordingObserver()
@@ -153,7 +155,7 @@ class Stage:
             fields.append((b"Content-Length", b"%d" % length))
         request = Request(method, path, b"?q=1", lines_of(fields), b"example.com")
         request.length = length
-        request.peer = Peer(b"192.0.2.1", b"http", is_trusted=False)
+        request.peer = Peer(self.client_address, b"http", is_trusted=False)
         request.request_id = b"id-1"
         return request
 

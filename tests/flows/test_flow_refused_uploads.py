@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.client import RawClient
-from tests.fakes.gateway import Serve, ask, routes_file
+from tests.fakes.client import BrokenOffError, RawClient
+from tests.fakes.gateway import RunningGateway, Serve, ask, routes_file, routes_to
 from tests.fakes.instance import Instance
+from tests.fakes.peer import Peer
+from tests.fakes.scenes import close, respond
 from tests.fakes.tls import Authority
+from tests.fakes.upstream import ScriptedUpstream
 
 BODY = bytes(1_000_000)
 HEAD = ask("/", "POST", ("Content-Length", str(len(BODY))))
+TOO_LARGE = ("X-Large", "x" * 9000)
 
 
 @pytest.mark.parametrize("is_secured", [False, True], ids=["plain", "TLS"])
@@ -44,3 +48,60 @@ async def upload(port: int) -> tuple[int, bytes]:
             await client.send(HEAD + BODY)
         answer = await client.read_response(b"POST")
         return answer.status, answer.body
+
+
+async def refuse_what_is_large(peer: Peer) -> None:
+    """Answer what is small, and close without a word on what is not."""
+    is_large = bool(peer.requests[-1].values(b"x-large"))
+    await (close() if is_large else respond())(peer)
+
+
+async def answers(
+    gateway: RunningGateway, *requests: bytes, source: str = "127.0.0.1"
+) -> list[int]:
+    """Send each on a connection of its own, one after the other; tell what was answered."""
+    seen = []
+    for request in requests:
+        async with RawClient(gateway.port, source=source) as client:
+            await client.send(request)
+            try:
+                seen.append((await client.read_response()).status)
+            except BrokenOffError:
+                seen.append(0)
+    return seen
+
+
+async def test_what_an_instance_closes_on_shuts_it_out_for_nobody(serve: Serve) -> None:
+    """Heads that are too large for it, and uploads that it refuses, both from many clients."""
+    async with ScriptedUpstream() as web:
+        web.on_request(refuse_what_is_large)
+        async with serve(routes_to(web)) as gateway:
+            refused, others = [], []
+            for number in range(2, 8):
+                source = f"127.0.0.{number}"
+                refused += await answers(gateway, *[ask("/", "GET", TOO_LARGE)] * 5, source=source)
+                others += await answers(gateway, *[ask()] * 3)
+            breaker = gateway.member(web).breaker
+
+        assert refused == [502] * 30
+        assert others == [200] * 18
+        assert not breaker.is_shut
+        assert gateway.logged("breaker_opened") == []
+
+
+async def test_one_client_does_not_shut_out_an_instance_and_two_that_meet_the_same_do(
+    serve: Serve,
+) -> None:
+    async with ScriptedUpstream() as sick, ScriptedUpstream() as well:
+        sick.on_request(close())
+        service = {"retry": {"attempts": 1}}
+        async with serve(routes_to(sick, well, service=service)) as gateway:
+            breaker = gateway.member(sick).breaker
+            alone = await answers(gateway, *[ask("/", "POST")] * 60, source="127.0.0.2")
+            was_shut = breaker.is_shut
+            await answers(gateway, *[ask("/", "POST")] * 60, source="127.0.0.3")
+            opened = [one["why"] for one in gateway.logged("breaker_opened")]
+
+        assert alone.count(502) > 5
+        assert not was_shut
+        assert opened == ["disconnected_early"]

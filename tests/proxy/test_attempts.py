@@ -6,12 +6,13 @@ import pytest
 
 from gateway.core.breaker import BreakerState
 from gateway.core.failure import Failure
-from gateway.core.message import AnswerHead
+from gateway.core.message import AnswerHead, Request
 from gateway.core.model import Status
 from gateway.core.policy import BreakerPolicy
 from gateway.proxy.attempts import Attempts
 from tests.fakes.engine import Policies, Stage, instance
 
+REQUEST = Request(b"GET", b"/", b"", b"")
 ONE_STRIKE = Policies(breaker=BreakerPolicy(consecutive_failures=1, open_for_s=10.0))
 
 
@@ -60,8 +61,8 @@ def test_blame_counts_once_where_the_failure_counts() -> None:
     attempts = attempts_on(stage)
     take(stage, attempts)
 
-    attempts.blame(Failure.CONNECT_FAILED, "refused", stage.clock())
-    attempts.blame(Failure.HEAD_TIMEOUT, "late", stage.clock())
+    attempts.blame(Failure.CONNECT_FAILED, "refused", REQUEST, stage.clock())
+    attempts.blame(Failure.HEAD_TIMEOUT, "late", REQUEST, stage.clock())
     attempts.end()
 
     assert ["user-service a open"] == stage.observer.breaker_changes
@@ -77,7 +78,7 @@ def test_blame_for_what_is_nobodys_fault_gives_the_permit_back() -> None:
     take(stage, attempts)
     assert None is take(stage, attempts_on(stage))
 
-    attempts.blame(Failure.STALE_CONNECTION, "closed", stage.clock())
+    attempts.blame(Failure.STALE_CONNECTION, "closed", REQUEST, stage.clock())
 
     assert [] == stage.observer.breaker_changes
     stage.clock.advance(1.0)
@@ -102,7 +103,7 @@ def test_praise_after_blame_is_not_heard() -> None:
     stage = Stage("a", ONE_STRIKE)
     attempts = attempts_on(stage)
     take(stage, attempts)
-    attempts.blame(Failure.RETRIABLE_STATUS, "503", stage.clock())
+    attempts.blame(Failure.RETRIABLE_STATUS, "503", REQUEST, stage.clock())
 
     attempts.praise(stage.clock())
 
@@ -115,9 +116,9 @@ def test_only_a_trial_is_praised_early() -> None:
     take(stage, attempts)
 
     attempts.answered(AnswerHead(200, b"OK", b""), stage.clock())
-    attempts.blame(Failure.UPSTREAM_BROKE_OFF, "gone", stage.clock())
+    attempts.blame(Failure.UPSTREAM_BROKE_OFF, "gone", REQUEST, stage.clock())
 
-    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 1 == stage.member("a").breaker.failures_in_a_row
 
 
 def test_the_end_gives_an_unreported_permit_back() -> None:
@@ -138,7 +139,7 @@ def test_the_same_one_again_is_no_failed_attempt() -> None:
     stage = Stage("ab")
     attempts = attempts_on(stage)
     take(stage, attempts)
-    attempts.blame(Failure.STALE_CONNECTION, "closed", stage.clock())
+    attempts.blame(Failure.STALE_CONNECTION, "closed", REQUEST, stage.clock())
     attempts.end()
 
     member = attempts.take_same_again(stage.clock())
@@ -155,7 +156,7 @@ def test_the_same_one_again_is_nobody_when_it_is_left_alone_meanwhile() -> None:
     stage = Stage("ab", ONE_STRIKE)
     attempts = attempts_on(stage)
     take(stage, attempts)
-    attempts.blame(Failure.STALE_CONNECTION, "closed", stage.clock())
+    attempts.blame(Failure.STALE_CONNECTION, "closed", REQUEST, stage.clock())
     attempts.end()
     stage.open_breaker("a")
 
@@ -200,7 +201,7 @@ def test_everybody_failed(instances: str, failures: list[Failure], verdict: Fail
 
     for failure in failures:
         take(stage, attempts)
-        attempts.blame(failure, "so it was", stage.clock())
+        attempts.blame(failure, "so it was", REQUEST, stage.clock())
 
     found, detail = attempts.verdict(stage.clock())
     assert verdict is found
@@ -213,7 +214,7 @@ def test_nobody_can_be_reached_when_the_rest_is_left_alone() -> None:
     stage.open_breaker("c")
     attempts = attempts_on(stage)
     take(stage, attempts)
-    attempts.blame(Failure.CONNECT_FAILED, "refused", stage.clock())
+    attempts.blame(Failure.CONNECT_FAILED, "refused", REQUEST, stage.clock())
 
     found = attempts.verdict(stage.clock())
 
@@ -225,6 +226,6 @@ def test_somebody_who_gets_no_traffic_might_not_have_been_reached_either() -> No
     stage.publish([instance("a"), instance("b", status=Status.CRITICAL)])
     attempts = attempts_on(stage)
     take(stage, attempts)
-    attempts.blame(Failure.CONNECT_FAILED, "refused", stage.clock())
+    attempts.blame(Failure.CONNECT_FAILED, "refused", REQUEST, stage.clock())
 
     assert Failure.ALL_UNREACHABLE is attempts.verdict(stage.clock())[0]

@@ -264,11 +264,55 @@ def test_an_answer_that_does_not_come_is_a_502_and_counts(failure: Failure) -> N
 
     assert ["head 502", "body", "end"] == play.client.said
     assert reason_of(failure) == play.client.reason
-    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 1 == stage.member("a").breaker.failures_in_a_row
     stage.assert_all_is_settled()
 
 
-def test_a_connection_that_ends_inside_the_upload_is_send_failed() -> None:
+@pytest.mark.parametrize(
+    "failure", [Failure.BAD_RESPONSE, Failure.DISCONNECTED_EARLY], ids=lambda one: one.value
+)
+def test_it_takes_several_clients_to_shut_out_an_instance_that_closes(failure: Failure) -> None:
+    stage = Stage("ab", ONE_STRIKE)
+    for _ in range(5):
+        _, connection = stage.sending(b"POST")
+        connection.fail(failure)
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+
+    stage.client_address = b"192.0.2.2"
+    _, connection = stage.sending(b"POST")
+    connection.fail(failure)
+
+    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert ["user-service a open"] == stage.observer.breaker_changes
+    stage.assert_all_is_settled()
+
+
+def test_what_is_sent_to_many_and_closed_on_does_not_shut_out_an_only_instance() -> None:
+    stage = Stage("a", ONE_STRIKE)
+
+    for number in range(20):
+        stage.client_address = b"192.0.2.%d" % number
+        _, connection = stage.sending()
+        connection.fail(Failure.DISCONNECTED_EARLY)
+
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+
+
+def test_a_body_that_is_here_but_not_yet_written_is_an_upload_still() -> None:
+    stage = Stage("a", ONE_STRIKE)
+    play, connection = stage.sending(b"PUT", 4)
+    connection.pauses()
+    stage.send(play, b"some")
+    stage.send_end(play)
+
+    connection.fail(Failure.DISCONNECTED_EARLY)
+
+    assert b"send_failed" == play.client.reason
+    assert 0 == stage.member("a").breaker.failures_in_a_row
+
+
+def test_a_connection_that_ends_inside_the_upload_is_send_failed_and_blames_nobody() -> None:
+    """A client chooses what it sends, and so whether an instance refuses it."""
     stage = Stage("a", ONE_STRIKE)
     play, connection = stage.sending(b"POST", 9)
     stage.clock.advance(20)
@@ -278,7 +322,7 @@ def test_a_connection_that_ends_inside_the_upload_is_send_failed() -> None:
     connection.fail(Failure.DISCONNECTED_EARLY)
 
     assert b"send_failed" == play.client.reason
-    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 0 == stage.member("a").breaker.failures_in_a_row
 
 
 def test_an_instance_that_tires_of_a_late_client_is_not_blamed() -> None:
@@ -297,8 +341,8 @@ def test_an_instance_that_tires_of_a_late_client_is_not_blamed() -> None:
     stage.assert_all_is_settled()
 
 
-def test_an_instance_that_takes_no_more_and_dies_is_blamed() -> None:
-    """The client is silent because the gateway stopped it."""
+def test_an_instance_that_takes_no_more_and_closes_is_not_blamed() -> None:
+    """The client is silent because the gateway stopped it: the request failed while it was sent."""
     stage = Stage("a", ONE_STRIKE)
     play, connection = stage.sending(b"PUT", 9)
     stage.send(play, b"some")
@@ -308,7 +352,7 @@ def test_an_instance_that_takes_no_more_and_dies_is_blamed() -> None:
     connection.fail(Failure.DISCONNECTED_EARLY)
 
     assert b"send_failed" == play.client.reason
-    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 0 == stage.member("a").breaker.failures_in_a_row
 
 
 def test_a_slow_connect_makes_no_client_late() -> None:
@@ -368,7 +412,7 @@ def test_an_answer_that_breaks_off_cuts_the_client_off_and_counts() -> None:
 
     assert ["head 200", "body", "abort"] == play.client.said
     assert Failure.UPSTREAM_BROKE_OFF is play.exchange.failure
-    assert BreakerState.OPEN is stage.breaker_state("a")
+    assert 1 == stage.member("a").breaker.failures_in_a_row
     assert [] == stage.pools["b"].made
     stage.assert_all_is_settled()
 

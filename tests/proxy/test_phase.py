@@ -32,7 +32,7 @@ def wait(phase: Phase, **facts: Any) -> Wait:
         (wait(Phase.SENDING, has_whole_request=False), Failure.REQUEST_TIMEOUT),
         (
             wait(Phase.SENDING, has_whole_request=False, instance_takes_more=False),
-            Failure.SEND_FAILED,
+            Failure.SEND_TIMEOUT,
         ),
         (wait(Phase.CONNECTING, is_held_back=True), Failure.CONNECT_TIMEOUT),
         (wait(Phase.SENDING, is_held_back=True), Failure.CONTINUE_TIMEOUT),

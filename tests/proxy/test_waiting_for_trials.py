@@ -78,15 +78,15 @@ def test_what_was_in_hand_at_the_other_one_waits_too() -> None:
     stage.assert_all_is_settled()
 
 
-def test_when_it_is_gone_still_all_are_refused_and_nobody_waits_any_more() -> None:
+def test_when_it_does_not_answer_all_are_refused_and_nobody_waits_any_more() -> None:
     stage, play, connection = on_trial()
     other = stage.begin()
 
-    connection.fail()
+    connection.fail(Failure.HEAD_TIMEOUT)
     stage.pass_time(LATER_S)
     late = stage.begin()
 
-    assert play.client.reason == b"disconnected_early"
+    assert play.client.reason == b"head_timeout"
     assert [one.client.reason for one in (other, late)] == [b"breakers_open"] * 2
     stage.assert_all_is_settled()
 
@@ -128,7 +128,7 @@ def test_no_more_than_some_hundreds_wait() -> None:
     plays = [stage.begin() for _ in range(300)]
 
     assert sum(not play.client.is_over for play in plays) == 256
-    connection.fail()
+    connection.fail(Failure.HEAD_TIMEOUT)
     stage.pass_time(LATER_S)
     assert all(play.client.is_over for play in plays)
     assert stage.engine.loads.services["user-service"].waiting == 0
