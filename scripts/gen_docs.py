@@ -21,7 +21,7 @@ from gateway.config.compiling import PLAIN_DEFAULTS
 from gateway.config.entry import Entry, Policy
 from gateway.config.models import PLACES
 from gateway.consul_variables import CONSUL_VARIABLES
-from gateway.core.failure import VERDICTS
+from gateway.core.failure import VERDICTS, Verdict
 from gateway.core.policy import BalancingPolicy
 from gateway.core.units import Kind, format_duration, format_size
 from gateway.settings import Settings, variable_of
@@ -65,6 +65,12 @@ def _settings_table() -> str:
     return _table(("variable", "value", "default", "meaning"), rows)
 
 
+def _counts(verdict: Verdict) -> str:
+    if verdict.by_request:
+        return "from several clients"
+    return "yes" if verdict.counts else "no"
+
+
 def _failures_table() -> str:
     rows = [
         (
@@ -72,7 +78,7 @@ def _failures_table() -> str:
             NOTHING if verdict.status is None else str(verdict.status),
             verdict.side.value,
             verdict.again.value,
-            "yes" if verdict.counts else "no",
+            _counts(verdict),
             verdict.title,
             verdict.advice,
         )

@@ -82,11 +82,13 @@ async def test_an_answer_that_ends_with_the_connection_is_whole(serve: Serve) ->
 
 async def test_enough_broken_answers_open_the_breaker(serve: Serve) -> None:
     breaker = {"circuit_breaker": {"consecutive_failures": 3}}
-    async with ScriptedUpstream() as web:
-        web.on_request(play(half_body(), reset()))
-        async with serve(routes_to(web, service=breaker)) as gateway:
-            for _ in range(3):
-                async with RawClient(gateway.port) as client:
+    async with ScriptedUpstream() as web, ScriptedUpstream() as other:
+        for one in (web, other):
+            one.on_request(play(half_body(), reset()))
+        async with serve(routes_to(web, other, service=breaker)) as gateway:
+            for number in range(12):  # of as many clients: one alone could not open it
+                source = f"127.0.0.{number + 2}"
+                async with RawClient(gateway.port, source=source) as client:
                     await client.send(ask())
                     with pytest.raises(BrokenOffError):
                         await client.read_response()
