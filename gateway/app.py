@@ -32,7 +32,7 @@ from gateway.discovery.selection import Selection
 from gateway.discovery.static import StaticRegistry
 from gateway.edge.app_sockets import AppSockets
 from gateway.edge.asgi import AsgiFace, Receive, Scope, Send
-from gateway.edge.face import FaceOptions
+from gateway.edge.face import GRACE_SHARE, FaceOptions
 from gateway.edge.fast import FastFace
 from gateway.edge.lifespan import AppStartError
 from gateway.edge.mounts import MountError, Mounts
@@ -380,6 +380,7 @@ def _face_options(settings: Settings) -> FaceOptions:
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
         max_requests_per_connection=settings.max_requests_per_connection,
+        grace_s=settings.client_head_timeout_s * GRACE_SHARE,
         reader=ReaderLimits(
             max_request_line_bytes=settings.max_request_line_bytes,
             max_header_size_bytes=settings.max_header_size_bytes,

@@ -261,8 +261,9 @@ class Settings(BaseSettings):
     max_connections: Count = Field(
         default=10_000,
         description="Clients' connections at once, from the moment that they are accepted; "
-        "fewer where the limit of open files is under twice that and 256. Each may hold 192 KiB "
-        "when its other side takes nothing: see [memory](operations.md#memory).",
+        "fewer where the limit of open files is under twice that and 256. When they are all taken, "
+        "the one that is idle for longest gives way to a new one. Each may hold 192 KiB when its "
+        "other side takes nothing: see [memory](operations.md#memory).",
     )
     max_connections_per_address: CountOrNone = Field(
         default=0,

@@ -20,6 +20,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import structlog
 
@@ -75,12 +76,14 @@ class Preliminaries:
 class Entrance:
     """Where connections take their places; `peer_of` tells for whom one is counted.
 
-    It gets the address of the socket, and what the PROXY protocol says once that is known.
-    `make_room` closes another connection for a new one, if it can; None where that is not done.
+    It gets the address of the socket, and what the PROXY protocol says once that is known. What has
+    no protocol yet gives way after `grace_s` (seconds) when all places are taken. `make_room` ends
+    one that is in use, where nobody is idle; None where that is not done.
     """
 
     places: Places
     peer_of: PeerOf
+    grace_s: float = inf
     make_room: Callable[[], bool] | None = None
 
     def enter(self, address: str) -> Place:
@@ -91,6 +94,28 @@ class Entrance:
             place.leave()
             place = self.places.enter(peer)
         return place
+
+
+class _Beginning:
+    """What holds the place of a connection that has no protocol yet."""
+
+    def __init__(
+        self, task: asyncio.Task[bool], clock: Callable[[], float], *, grace_s: float
+    ) -> None:
+        self._task = task
+        self._clock = clock
+        self._grace_s = grace_s
+        self._since_s = clock()
+
+    @property
+    def spare_since_s(self) -> float:
+        """Since when it has been accepted (loop time), inf until it has had a moment."""
+        return self._since_s if self._clock() >= self._since_s + self._grace_s else inf
+
+    def give_way(self, *, at_once: bool) -> None:
+        """Close it."""
+        del at_once  # there is nobody who could be told yet
+        self._task.cancel()
 
 
 class Acceptor:
@@ -198,6 +223,8 @@ class Acceptor:
                 return
         sock.settimeout(0)
         task = self._spawn(self._begin(sock, address, place))
+        if place is not None and self._entrance is not None:
+            place.holder = _Beginning(task, self._loop.time, grace_s=self._entrance.grace_s)
         self._beginning.add(task)
         task.add_done_callback(partial(self._begun, sock, place))
 

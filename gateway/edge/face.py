@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.edge.reader import ReaderLimits
+
+# The share of the time for a head that a connection has for itself before it may have to give way.
+GRACE_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceOptions:
-    """What the fast face needs to know. All times are seconds; a `…_per_…` of 0 is no limit."""
+    """What the fast face needs to know. All times are seconds; a `…_per_…` of 0 is no limit.
+
+    When all connections are taken, one that has asked for nothing yet gives way after `grace_s`.
+    """
 
     head_timeout_s: float = 10.0
     keepalive_timeout_s: float = 75.0
     max_connections: int = 10_000
     max_connections_per_address: int = 0
     max_requests_per_connection: int = 0
+    grace_s: float = 10.0 * GRACE_SHARE
     reader: ReaderLimits = field(default_factory=ReaderLimits)
 
 

@@ -72,12 +72,23 @@ class Leaving(asyncio.Protocol):
     def holds_place(self) -> bool:
         """Whether it counts as a connection: it is not being refused, and has not given way."""
         place = self._place
-        return place is not None and place.refusal is None and not place.is_left
+        return place is not None and place.is_counted
 
     @property
     def request_count(self) -> int:
         """How many requests it has carried."""
         return self._request_count
+
+    @property
+    def spare_since_s(self) -> float:
+        """Since when it is idle (loop time), inf while it may not be closed for another one.
+
+        One that has asked for nothing yet is left alone for a moment: that may be on its way.
+        """
+        since_s = self.idle_since_s
+        if not self._request_count and self._clock() < since_s + self._face.options.grace_s:
+            return inf
+        return since_s
 
     @property
     def waits_for_client(self) -> bool:
@@ -95,11 +106,14 @@ class Leaving(asyncio.Protocol):
         if self._exchange is None and not self._is_lingering:
             self._linger()
 
-    def give_way(self) -> None:
+    def leave_place(self) -> None:
         """Close it, and let another one have its place now."""
         assert self._place is not None, "it was made"
-        self._place.leave()
-        if self.idle_since_s < inf:
+        self._place.give_way()
+
+    def give_way(self, *, at_once: bool) -> None:
+        """Close it: another one has its place now."""
+        if self.idle_since_s < inf and not at_once:
             self.shutdown()
         else:
             self.drop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Instance
@@ -69,6 +70,7 @@ def face_of_app(  # noqa: PLR0913 -- they are all different things
         head_timeout_s=beside.options.head_timeout_s,
         keepalive_timeout_s=beside.options.keepalive_timeout_s,
         max_connections=_MAX_CONNECTIONS,
+        grace_s=inf,
         reader=beside.options.reader,
     )
     return FastFace(engine, Peers(()), own_options)

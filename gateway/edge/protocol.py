@@ -114,7 +114,9 @@ class ClientConnection(Leaving):
         self._engine.deadlines.watched.add(self)
         self.deadline_s = self._clock() + face.options.head_timeout_s
         self._place = place = self._place or face.places.enter(peer)
-        if place.refusal is not None:
+        if place.refusal is None:
+            place.holder = self
+        else:
             self._refuse(Failure.OVER_CAPACITY, place.refusal)
 
     def data_received(self, data: bytes) -> None:

@@ -168,6 +168,7 @@ class SiteServer(uvicorn.Server):
         return Entrance(
             places=face.places,
             peer_of=lambda address, told: peers.at(address, scheme, port, told),
+            grace_s=face.options.grace_s,
             make_room=self._make_room if self._site.makes_room else None,
         )
 
@@ -177,7 +178,7 @@ class SiteServer(uvicorn.Server):
         clients = (one for one in self._clients() if one.holds_place)
         spared = min(clients, key=lambda one: _worth(one, now_s), default=None)
         if spared is not None:
-            spared.give_way()
+            spared.leave_place()
         return spared is not None
 
     def _connection(self, told: Told | None, place: Place | None) -> asyncio.Protocol:

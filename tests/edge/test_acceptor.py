@@ -102,7 +102,9 @@ async def staged(
 
 
 def limits(max_connections: int = 100, max_per_address: int = 0) -> Places:
-    return Places(max_connections=max_connections, max_per_address=max_per_address)
+    return Places(
+        max_connections=max_connections, max_per_address=max_per_address, tick=lambda: 0.0
+    )
 
 
 async def test_what_follows_in_the_same_segment_belongs_to_the_connection() -> None:

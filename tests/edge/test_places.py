@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.message import Peer
-from gateway.edge.places import MOST_REFUSED, Places
+from gateway.edge.places import MOST_GIVING_WAY, MOST_REFUSED, Place, Places
 
 ONE, OTHER = (Peer(name, b"http", is_trusted=False) for name in (b"192.0.2.1", b"192.0.2.2"))
 PROXY = Peer(b"10.0.0.1", b"http", is_trusted=True)
@@ -14,7 +16,9 @@ NOWHERE = Peer(b"", b"http", is_trusted=False)
 
 
 def places(max_connections: int = 100, max_per_address: int = 0) -> Places:
-    return Places(max_connections=max_connections, max_per_address=max_per_address)
+    return Places(
+        max_connections=max_connections, max_per_address=max_per_address, tick=lambda: 0.0
+    )
 
 
 def test_a_place_that_is_left_is_free_for_the_next_one() -> None:
@@ -88,3 +92,72 @@ def test_refusals_are_logged_once_a_minute_with_their_number() -> None:
         ("connections_refused", 1),
         ("connections_refused", 3),
     ]
+
+
+class Kept:
+    """A connection that was idle since then; `ended` says how it gave way."""
+
+    def __init__(self, spare_since_s: float = 1.0) -> None:
+        self.spare_since_s = spare_since_s
+        self.ended: list[str] = []
+
+    def give_way(self, *, at_once: bool) -> None:
+        self.ended.append("dropped" if at_once else "closed")
+
+
+def held(both: Places, holder: Kept, peer: Peer = ONE) -> Place:
+    place = both.enter(peer)
+    assert place.refusal is None
+    place.holder = holder
+    return place
+
+
+def test_when_all_places_are_taken_the_longest_idle_connection_gives_way() -> None:
+    both = places(max_connections=3)
+    longer, busy, shorter = Kept(1.0), Kept(inf), Kept(2.0)
+    gave_way, _, _ = [held(both, one) for one in (shorter, busy, longer)][::-1]
+
+    new = both.enter(OTHER)
+
+    assert new.refusal is None
+    assert (longer.ended, busy.ended, shorter.ended) == (["closed"], [], [])
+    assert (both.count, both.giving_way_count) == (3, 1)
+    gave_way.name(OTHER)  # whoever has no place any more is counted for nobody
+    gave_way.leave()
+    assert (both.count, both.giving_way_count) == (3, 0)
+
+
+def test_where_all_are_in_use_or_have_nothing_to_close_the_new_one_is_refused() -> None:
+    both = places(max_connections=2)
+    held(both, Kept(inf))
+    both.enter(ONE)
+
+    assert both.enter(OTHER).refusal == "there are 2 connections already"
+
+
+def test_nobody_gives_way_for_one_that_has_too_many_itself() -> None:
+    both = places(max_connections=2, max_per_address=1)
+    mine, other = Kept(), Kept()
+    held(both, mine)
+    held(both, other, OTHER)
+
+    assert both.enter(ONE).refusal == "there are 1 from this address already"
+    assert (mine.ended, other.ended) == ([], [])
+
+
+def test_a_place_that_was_given_up_counts_no_more_for_its_address() -> None:
+    both = places(max_connections=1, max_per_address=1)
+    held(both, Kept())
+    held(both, Kept(2.0), OTHER)
+
+    assert held(both, Kept(3.0)).refusal is None
+
+
+def test_only_so_many_end_gently_at_once() -> None:
+    """Those hold descriptors beside the limit: a client over TLS may take its time to end."""
+    both = places(max_connections=1)
+    crowd = [Kept(float(number)) for number in range(MOST_GIVING_WAY + 2)]
+    for one in crowd:
+        held(both, one)
+
+    assert [one.ended for one in crowd] == [["closed"]] * MOST_GIVING_WAY + [["dropped"], []]

@@ -169,7 +169,7 @@ async def test_a_client_that_does_not_read_gets_no_further_request_started(visit
 
 
 async def test_there_are_so_many_connections_at_all_listeners_and_no_more(stage: Stage) -> None:
-    first = Visit(stage, options=FaceOptions(max_connections=1))
+    first = Visit(stage, options=FaceOptions(max_connections=1, grace_s=inf))
 
     second = Visit(beside=first)
     assert [b"over_capacity"] == reasons(second)
@@ -179,6 +179,34 @@ async def test_there_are_so_many_connections_at_all_listeners_and_no_more(stage:
 
     third = Visit(beside=first)
     assert b"" == third.transport.written
+
+
+async def test_an_idle_connection_gives_way_to_a_new_one_and_is_closed_cleanly(
+    stage: Stage,
+) -> None:
+    first = Visit(stage, options=FaceOptions(max_connections=1))
+    stage.pools["a"].warm_up()
+    first.send(GET)
+    first.answers_with()
+
+    second = Visit(beside=first)
+    assert "closed" == first.transport.ending
+    assert b"" == second.transport.written
+    first.lose()
+
+    second.send(GET)
+    assert [b"over_capacity"] == reasons(Visit(beside=second))  # it has a request in hand
+
+
+async def test_one_that_has_asked_for_nothing_yet_keeps_its_place_for_a_moment(
+    stage: Stage,
+) -> None:
+    kept = Visit(stage, options=FaceOptions(max_connections=1, grace_s=inf))
+    assert [b"over_capacity"] == reasons(Visit(beside=kept))
+
+    late = Visit(stage, options=FaceOptions(max_connections=1, grace_s=0.0))
+    assert b"" == Visit(beside=late).transport.written
+    assert "closed" == late.transport.ending
 
 
 async def test_there_are_so_many_connections_from_one_address_and_no_more(stage: Stage) -> None:
