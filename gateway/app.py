@@ -129,6 +129,7 @@ class Gateway:
                 queue_wait_s=settings.max_queue_wait_s,
             ),
             max_lag_s=settings.max_lag_s,
+            max_tunnels=settings.max_tunnels or None,
         )
         self._use(config)
         self.catalog = Catalog(clock=time.monotonic)

@@ -287,6 +287,11 @@ class Settings(BaseSettings):
         default=0.25,
         description="For how long each of them may wait; whoever waits longer gets 503.",
     )
+    max_tunnels: CountOrNone = Field(
+        default=0,
+        description="Clients at once that have switched to another protocol, such as WebSocket, or "
+        "ask for it, 0 for any number; one more gets 503.",
+    )
     max_lag_s: SomeDuration = Field(
         default=0.1,
         description="How late the event loop may be before requests of routes with "

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 def load_of(loads: Loads, service: str) -> Json:
-    """Show the Gate of a service, None where there is none, and its Budget.
+    """Show the Gates of a service, None where there is none, and its Budget.
 
     The counts are since the start: requests that were `answered` well, those `sent_again` (hedges
     too), and those that were not because there was no `budget` left.
@@ -19,6 +19,7 @@ def load_of(loads: Loads, service: str) -> Json:
     budget = loads.services[service].budget
     return {
         "limit": _gate(loads.gates.get(service)),
+        "tunnels": _tunnels(loads.tunnels.get(service)),
         "answered": budget.answered,
         "sent_again": budget.spent,
         "without_budget": budget.refused,
@@ -35,3 +36,9 @@ def _gate(gate: Gate[Any] | None) -> Json | None:
         "waiting": gate.waiting,
         "refused": gate.refused,
     }
+
+
+def _tunnels(gate: Gate[Any] | None) -> Json | None:
+    if gate is None:
+        return None
+    return {"max_tunnels": gate.limit, "open": gate.in_flight, "refused": gate.refused}

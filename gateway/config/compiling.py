@@ -110,6 +110,7 @@ def _service(file: RoutesFile, name: str) -> ServiceConfig:
         limit=merged_limits(file.defaults, entry),
         max_per_instance=_first(entry, file.defaults, "max_concurrency_per_instance"),
         max_connections=_first(entry, file.defaults, "max_connections"),
+        max_tunnels=_first(entry, file.defaults, "max_tunnels"),
         tls=merged_tls(file.defaults.tls, entry.tls),
         tags=frozenset(entry.tags or ()),
         datacenters=entry.datacenters or (),
@@ -140,7 +141,8 @@ def _route(file: RoutesFile, entry: RouteEntry, id_: str) -> Route:
         **_switches(file.defaults, entry),
         timeouts=Timeouts(**timeouts),
         retry=RetryPolicy(**retry),
-        # The limit of the defaults is for services, not for each of their routes.
+        # The limits of the defaults are for services, not for each of their routes.
+        max_tunnels=entry.max_tunnels,
         limit=merged_limits(file.defaults.model_copy(update={"max_concurrency": None}), entry),
     )
 

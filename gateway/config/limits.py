@@ -51,6 +51,15 @@ MaxConnections = Annotated[
         "take only so many. Left out: any number.",
     ),
 ]
+MaxTunnels = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Clients at once that have switched to another protocol, such as WebSocket, or "
+        "ask for it; one more gets 503. They do not count for `max_concurrency` once they have "
+        "switched. Left out: any number.",
+    ),
+]
 DeadlineHeader = Annotated[
     FieldName | None,
     Field(

@@ -37,6 +37,7 @@ from gateway.config.limits import (
     MaxPerInstance,
     MaxQueue,
     MaxQueueWait,
+    MaxTunnels,
 )
 from gateway.config.policies import BreakerEntry, PathsEntry, RetryEntry, TimeoutsEntry, TlsEntry
 from gateway.core.units import Kind
@@ -108,6 +109,7 @@ class ServiceEntry(BalancingKeys):
     max_queue_wait: MaxQueueWait = None
     max_concurrency_per_instance: MaxPerInstance = None
     max_connections: MaxConnections = None
+    max_tunnels: MaxTunnels = None
 
 
 _MAX_BODY = "The longest request body in bytes; a longer one gets 413. Left out: any length."
@@ -146,6 +148,7 @@ class DefaultsEntry(BalancingKeys):
     max_queue_wait: MaxQueueWait = None
     max_concurrency_per_instance: MaxPerInstance = None
     max_connections: MaxConnections = None
+    max_tunnels: MaxTunnels = None
     deadline_header: DeadlineHeader = None
 
 
@@ -204,6 +207,7 @@ _ONLY_TO_A_SERVICE = (
     "max_concurrency",
     "max_queue",
     "max_queue_wait",
+    "max_tunnels",
     "priority_class",
     "deadline_header",
     "retry",
@@ -249,6 +253,7 @@ class RouteEntry(Entry):
     max_concurrency: MaxConcurrency = None
     max_queue: MaxQueue = None
     max_queue_wait: MaxQueueWait = None
+    max_tunnels: MaxTunnels = None
     priority_class: PriorityName = Field(
         default=None,
         description="Who goes first when there is not room for all: `critical`, `normal` (which it "

@@ -49,7 +49,8 @@ class ServiceConfig:
     the registry and the Breakers say who is well.
     `tls_mark` stands for the content of the files that `tls` names, so that another certificate
     under the same path makes another configuration. `max_per_instance` bounds the requests at once
-    with each instance, `max_connections` the connections to each; None does not.
+    with each instance, `max_connections` the connections to each, `max_tunnels` those of its
+    clients that have switched to another protocol; None does not.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ServiceConfig:
     limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
     max_per_instance: int | None = None
     max_connections: int | None = None
+    max_tunnels: int | None = None
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     tls_mark: str = ""
     tags: frozenset[str] = frozenset()

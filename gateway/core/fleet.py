@@ -52,6 +52,7 @@ class Member(Generic[P]):
     gateway's own health checks say of it; only `Fleet.checked` sets it. `weight` is the one in
     use: that of the instance, less while it starts slowly, which it does from `serves_since_s` on
     (None: it does not). `latency_s` is how long it took to answer of late, 0 if it never did.
+    `in_flight` are the requests in hand with it, `tunnels` those of them that are tunnels by now.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Member(Generic[P]):
         "seed",
         "serves_since_s",
         "token",
+        "tunnels",
         "turn",
         "weight",
     )
@@ -78,6 +80,7 @@ class Member(Generic[P]):
         self.check = UNKNOWN
         self.pool = pool
         self.in_flight = 0
+        self.tunnels = 0
         self.is_gone = False
         self.latency_s = 0.0
         self.serves_since_s: float | None = None
@@ -135,8 +138,9 @@ class Fleet(Generic[P]):
     those of weight 0 after all others. With `panic` the critical ones are the last. In the tiers
     are those to whom nobody says no but perhaps their Breaker.
     `make_pool` is called once for each new instance. `snapshot` is None until the registry has told
-    anything at all. `affinity` reads the keys of requests, None where none is needed. `room` is how
-    many requests at once each instance may have, `breakers` decides for those of all together.
+    anything at all. `affinity` reads the keys of requests, None where none is needed. Below `room`
+    in hand an instance has room for one more, `has_room` tells it of others too; `breakers` decides
+    for those of all together.
     """
 
     __slots__ = (
@@ -144,6 +148,8 @@ class Fleet(Generic[P]):
         "_balancer",
         "_changes_with_time",
         "_make_pool",
+        "_most_connections",
+        "_most_requests",
         "_now_s",
         "_pick",
         "_policy",
@@ -165,7 +171,7 @@ class Fleet(Generic[P]):
         self.members: dict[str, Member[P]] = {}
         self.tiers: tuple[tuple[Member[P], ...], ...] = ()
         self.affinity: Affinity | None = None
-        self.room = inf
+        self.room = self._most_requests = self._most_connections = inf
         self._ahead: dict[str, Member[P]] = {}
         self._make_pool = make_pool
         self.breakers = Breakers(breaker)
@@ -178,6 +184,16 @@ class Fleet(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<Fleet {self.service}, {[len(tier) for tier in self.tiers]}>"
+
+    def limit(self, *, most_requests: float, most_connections: float) -> None:
+        """Bound what each instance has at once, `inf` for any number; tunnels are connections."""
+        self._most_requests, self._most_connections = most_requests, most_connections
+        self.room = min(most_requests, most_connections)
+
+    def has_room(self, member: Member[P]) -> bool:
+        """Tell whether an instance may have one more request; a tunnel is none any more."""
+        count = member.in_flight
+        return count < self._most_connections and count - member.tunnels < self._most_requests
 
     # --- Following -------------------------------------------------------------------------------
 
@@ -312,7 +328,7 @@ class Fleet(Generic[P]):
         untried = [[m for m in tier if m not in tried] for tier in self.tiers]
         if not self.breakers.routes_anyway:
             # A trial for one that has no room would be lost to the service.
-            able = [m for tier in untried for m in tier if m.in_flight < self.room]
+            able = [m for tier in untried for m in tier if self.has_room(m)]
             return self.breakers.last_resort(able, now_s)
         first = next((tier for tier in untried if tier), None)
         if first is None:

@@ -65,7 +65,8 @@ class Route:
     It goes to a `service`, or to an `app` of this process, named as in `package.module:attribute`;
     the other of the two is empty. `middleware` stands around either, the outermost first.
     `max_body_bytes` bounds the request's body, None does not. `upgrade` names the protocols, in
-    lower case, that a client may switch to on this route (RFC 9110 §7.8). `deadline_header` is the
+    lower case, that a client may switch to on this route (RFC 9110 §7.8), and `max_tunnels` bounds
+    how many have done so at once, None does not. `deadline_header` is the
     field, in lower case, that says how much time is left, empty for none.
     """
 
@@ -79,6 +80,7 @@ class Route:
     preserve_host: bool = True
     max_body_bytes: int | None = None
     upgrade: frozenset[bytes] = WEBSOCKET
+    max_tunnels: int | None = None
     deadline_header: bytes = b""
     priority_class: PriorityClass = PriorityClass.NORMAL
     limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)

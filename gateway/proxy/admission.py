@@ -3,6 +3,9 @@
 There are none unless something is limited, and then a request passes those of its route, of its
 service and of the gateway, from narrow to wide; so whoever waits holds up only those that it would
 hold up anyway. Whoever got in leaves exactly once, when it is settled.
+
+A request that asks for another protocol has to pass Gates for tunnels before those. When it has
+switched it stays within these and leaves the others: a tunnel may last for days and do nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from gateway.core.units import format_duration
 from gateway.proxy.phase import Phase
 
 if TYPE_CHECKING:
+    from gateway.core.fleet import Member
     from gateway.proxy.deadlines import Deadlines
     from gateway.proxy.exchange import Exchange
+    from gateway.proxy.sides import ConnectionPool
 
 _TIMEOUTS = frozenset({Failure.HEAD_TIMEOUT, Failure.REQUEST_DEADLINE})
 
@@ -25,10 +30,11 @@ _TIMEOUTS = frozenset({Failure.HEAD_TIMEOUT, Failure.REQUEST_DEADLINE})
 class Door:
     """All Gates of one route, and what else keeps a request of it out.
 
-    What is sheddable is kept out too while the loop is late by more than `max_lag_s`.
+    What is sheddable is kept out too while the loop is late by more than `max_lag_s`. The first
+    `tunnel_gate_count` of the Gates are for tunnels.
     """
 
-    __slots__ = ("_deadlines", "_max_lag_s", "gates", "priority_class")
+    __slots__ = ("_deadlines", "_max_lag_s", "gates", "priority_class", "tunnel_gate_count")
 
     def __init__(
         self,
@@ -37,7 +43,9 @@ class Door:
         deadlines: Deadlines,
         *,
         max_lag_s: float,
+        tunnel_gate_count: int,
     ) -> None:
+        self.tunnel_gate_count = tunnel_gate_count
         self.gates = gates
         self.priority_class = priority_class
         self._deadlines = deadlines
@@ -70,13 +78,14 @@ class Door:
 class Admission:
     """Where one request is on its way through a Door."""
 
-    __slots__ = ("_door", "_entered", "_exchange", "_is_waiting")
+    __slots__ = ("_door", "_entered", "_exchange", "_is_waiting", "_tunnel_member")
 
     def __init__(self, door: Door, exchange: Exchange) -> None:
         self._door = door
         self._exchange = exchange
         self._entered = 0
         self._is_waiting = False
+        self._tunnel_member: Member[ConnectionPool] | None = None
 
     def __repr__(self) -> str:
         waits = ", waits" if self._is_waiting else ""
@@ -92,7 +101,8 @@ class Admission:
                 self._wait_for(gate, now_s)
                 return False
             if entry is Entry.REFUSED:
-                _turn_away(self._exchange, f"{gate.name} has {gate.limit} in hand already", now_s)
+                what = "tunnels" if self._entered < self._door.tunnel_gate_count else "in hand"
+                _turn_away(self._exchange, f"{gate.name} has {gate.limit} {what} already", now_s)
                 return False
             self._entered += 1
         return True
@@ -120,13 +130,25 @@ class Admission:
     def leave(self, now_s: float) -> None:
         """Give back all that it holds, and let in whoever waits for it."""
         gates = self._door.gates
+        if self._tunnel_member is not None:
+            self._tunnel_member.tunnels -= 1
         if self._is_waiting:
             self._is_waiting = False
             is_in_vain = self._exchange.failure is Failure.OVER_CAPACITY
             gates[self._entered].withdraw(self, in_vain=is_in_vain)
-        entered, self._entered = self._entered, 0
+        self._leave_down_to(0, now_s)
+
+    def switched(self, member: Member[ConnectionPool], now_s: float) -> None:
+        """Give back what a tunnel does not need: from now on it is one, with this instance."""
+        self._tunnel_member = member
+        member.tunnels += 1
+        self._leave_down_to(self._door.tunnel_gate_count, now_s)
+
+    def _leave_down_to(self, kept_count: int, now_s: float) -> None:
+        gates = self._door.gates[kept_count : self._entered]
+        self._entered = kept_count
         has_timed_out = self._has_timed_out
-        for gate in reversed(gates[:entered]):
+        for gate in reversed(gates):
             if has_timed_out:
                 gate.timed_out()
             gate.leave()

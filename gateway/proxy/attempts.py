@@ -127,7 +127,7 @@ class Attempts:
     ) -> Choice | None:
         """Choose others until one has room."""
         fleet, full = self._fleet, list(tried)
-        while choice is not None and choice[0].in_flight >= fleet.room:
+        while choice is not None and not fleet.has_room(choice[0]):
             self._is_full = True
             member, permit = choice
             member.breaker.released(permit)

@@ -92,7 +92,7 @@ class Engine:
         nobody = self._fleet_for(ServiceConfig(name=""))
         for name, fleet in fleets.items():
             fleet.adopt(config.services[name].breaker)
-            fleet.room = _room_of(config.services[name])
+            _limit(fleet, config.services[name])
         self.loads.use(config.services, config.routes)
         targets = tuple(
             Target(
@@ -235,9 +235,12 @@ def _request_ids(random: Callable[[], float]) -> Callable[[], bytes]:
     return map(form.__mod__, count(int(random() * (1 << 32)))).__next__
 
 
-def _room_of(service: ServiceConfig) -> float:
-    """Tell how many requests at once an instance may have: each takes a connection."""
-    return min(service.max_per_instance or inf, service.max_connections or inf)
+def _limit(fleet: Fleet[ConnectionPool], service: ServiceConfig) -> None:
+    """Say how many requests at once an instance may have: each takes a connection."""
+    fleet.limit(
+        most_requests=service.max_per_instance or inf,
+        most_connections=service.max_connections or inf,
+    )
 
 
 def _tls_of(service: ServiceConfig) -> tuple[TlsPolicy, str]:

@@ -113,20 +113,25 @@ class Exchange(Ending):
         if target.deadline_header:
             self._limit_s = min(self._limit_s, take_told_limit(request, target.deadline_header))
         # :: Station 3: Filter -- what of the request crosses; routes have no other filters yet
-        if (request.length != 0 or request.upgrade) and not self._takes_more(now_s):
+        if request.length != 0 or request.upgrade:
+            self._begin_with_more(now_s)
             return
         self._lines = closing_lines(request, engine.via, target.prefix_line)
         # :: Station 4: Resolve -- the Fleet follows the newest Snapshot; nobody waits for it
         if target.door is None or target.door.lets_in(self, now_s):
             self.admitted(now_s)
 
-    def _takes_more(self, now_s: float) -> bool:
-        """Get ready for a body, or another protocol; False if the route does not take it."""
-        if (problem := self.target.problem(self.request)) is not None:
+    def _begin_with_more(self, now_s: float) -> None:
+        """Go on as `begin` does, with a body or an offer of another protocol."""
+        request, target = self.request, self.target
+        if (problem := target.problem(request)) is not None:
             self.give_up(*problem, now_s)
-            return False
-        self.upload = self.target.upload(self.request)
-        return True
+            return
+        self.upload = target.upload(request)
+        self._lines = closing_lines(request, self.engine.via, target.prefix_line)
+        door = target.tunnel_door if request.upgrade else target.door
+        if door is None or door.lets_in(self, now_s):
+            self.admitted(now_s)
 
     def hold(self, phase: Phase, until_s: float) -> None:
         """Hear that it has to wait: for room (QUEUED), or before a failover (BACKING_OFF)."""
@@ -321,6 +326,8 @@ class Exchange(Ending):
         self._wait_on(now_s)
         if not self._client_writable:
             self.client_paused()
+        assert self.admission is not None, "whoever asks for another protocol passes a Door"
+        self.admission.switched(self.attempts.member, now_s)
         self.client.send_head(head)
 
     def upstream_body(self, chunk: bytes, now_s: float) -> None:

@@ -40,6 +40,7 @@ class Load:
 class Loads:
     """The Loads of all services, and the Gates of all routes, of all services, and of all of it.
 
+    Requests have some, and `tunnels` have others by the same names.
     `max_lag_s` is how late the loop may be before it sheds what is sheddable.
     """
 
@@ -49,18 +50,26 @@ class Loads:
         self.services: dict[str, Load] = {}
         self.gates: Gates = {}
         self._route_gates: Gates = {}
+        self.gateway_tunnels: Gate[Admission] | None = None
+        self.tunnels: Gates = {}
+        self._route_tunnels: Gates = {}
         self._deadlines = deadlines
 
     def __repr__(self) -> str:
         return f"<Loads {list(self.gates.values())}>"
 
-    def limit_all(self, policy: ConcurrencyPolicy, *, max_lag_s: float) -> None:
+    def limit_all(
+        self, policy: ConcurrencyPolicy, *, max_lag_s: float, max_tunnels: int | None = None
+    ) -> None:
         """Limit what the gateway as a whole has in hand; to be called before `use`."""
         self.max_lag_s = max_lag_s
         self.gateway = Gate("the gateway", policy) if policy.is_limited else None
+        tunnels = _tunnel_policy(max_tunnels)
+        self.gateway_tunnels = Gate("the gateway", tunnels) if tunnels.is_limited else None
 
     def use(self, services: Mapping[str, ServiceConfig], routes: Iterable[Route]) -> None:
         """Keep what is counted of these, and forget all others."""
+        routes = tuple(routes)
         budgets = {load.budget for load in self.services.values()}
         self.services = {name: self.services.get(name) or Load() for name in services}
         kept = {load.budget for load in self.services.values()}
@@ -69,6 +78,10 @@ class Loads:
         limits = {name: one.limit for name, one in services.items()}
         self.gates = _kept(self.gates, "service", limits)
         self._route_gates = _kept(self._route_gates, "route", {one.id: one.limit for one in routes})
+        limits = {name: _tunnel_policy(one.max_tunnels) for name, one in services.items()}
+        self.tunnels = _kept(self.tunnels, "service", limits)
+        limits = {one.id: _tunnel_policy(one.max_tunnels) for one in routes}
+        self._route_tunnels = _kept(self._route_tunnels, "route", limits)
 
     def of(self, service: str) -> Load:
         """Give what is counted of a service; of an app in this process nothing is."""
@@ -76,10 +89,41 @@ class Loads:
 
     def door(self, route: Route) -> Door | None:
         """Make the Door of a route, None where nothing limits it."""
-        found = (self._route_gates.get(route.id), self.gates.get(route.service), self.gateway)
-        gates = tuple(gate for gate in found if gate is not None)
-        door = Door(gates, route.priority_class, self._deadlines, max_lag_s=self.max_lag_s)
+        door = self._door(route, self._gates_of(route), tunnel_gate_count=0)
         return door if door.is_needed else None
+
+    def tunnel_door(self, route: Route) -> Door:
+        """Make the Door for requests of a route that ask for another protocol."""
+        found = (
+            self._route_tunnels.get(route.id),
+            self.tunnels.get(route.service),
+            self.gateway_tunnels,
+        )
+        gates = _those(*found)
+        return self._door(route, gates + self._gates_of(route), tunnel_gate_count=len(gates))
+
+    def _gates_of(self, route: Route) -> tuple[Gate[Admission], ...]:
+        return _those(self._route_gates.get(route.id), self.gates.get(route.service), self.gateway)
+
+    def _door(
+        self, route: Route, gates: tuple[Gate[Admission], ...], *, tunnel_gate_count: int
+    ) -> Door:
+        return Door(
+            gates,
+            route.priority_class,
+            self._deadlines,
+            max_lag_s=self.max_lag_s,
+            tunnel_gate_count=tunnel_gate_count,
+        )
+
+
+def _those(*gates: Gate[Admission] | None) -> tuple[Gate[Admission], ...]:
+    return tuple(gate for gate in gates if gate is not None)
+
+
+def _tunnel_policy(most: int | None) -> ConcurrencyPolicy:
+    """Bound tunnels: they may last for days, so nobody waits for one to end."""
+    return ConcurrencyPolicy(limit=most, queue=0)
 
 
 def _kept(before: Gates, kind: str, limits: Mapping[str, ConcurrencyPolicy]) -> Gates:

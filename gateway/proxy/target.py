@@ -33,7 +33,8 @@ class Target:
     """What the routing table gives for a request: the Route, its Fleet, and its numbers.
 
     Times are seconds, `inf` where there is no limit. `door`, `hedging` and `stopwatch` are None
-    where the route needs none. `in_process` is None where instances answer;
+    where the route needs none; `tunnel_door` is for requests that ask for another protocol.
+    `in_process` is None where instances answer;
     else an Exchange that comes here leaves its request to it.
     """
 
@@ -63,6 +64,7 @@ class Target:
         "statuses",
         "stopwatch",
         "strip",
+        "tunnel_door",
         "upgrade",
     )
 
@@ -80,7 +82,7 @@ class Target:
         load, retry = loads.of(route.service), route.retry
         self.budget = load.budget
         self.failover = Failover(retry, load)
-        self.door = loads.door(route)
+        self.door, self.tunnel_door = loads.door(route), loads.tunnel_door(route)
         self.hedging = None if retry.hedge is None else Hedging(retry.hedge, retry, load)
         self.stopwatch = self._stopwatch(load)
         self.deadline_header = route.deadline_header

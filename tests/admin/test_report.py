@@ -376,10 +376,12 @@ def test_the_load_of_a_service_is_shown_with_its_limit_and_what_was_sent_again()
 
     unlimited = report.service(view, "users", 1000.0)["load"]
     loads.gates["users"] = Gate("service 'users'", ConcurrencyPolicy(limit=3))
+    loads.tunnels["users"] = Gate("service 'users'", ConcurrencyPolicy(limit=5, queue=0))
     limited = report.service(view, "users", 1000.0)["load"]
 
     counted = {"answered": 100, "sent_again": 1, "without_budget": 0}
-    assert unlimited == {"limit": None, **counted}
+    assert unlimited == {"limit": None, "tunnels": None, **counted}
+    assert limited["tunnels"] == {"max_tunnels": 5, "open": 0, "refused": 0}
     assert limited["limit"] == {
         "max_concurrency": 3,
         "adaptive": False,

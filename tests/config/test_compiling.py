@@ -196,11 +196,13 @@ routes:
 
 def test_a_limit_of_the_defaults_is_for_each_service_and_its_queue_for_routes_too() -> None:
     config = compiled("""
-defaults: {max_concurrency: 50, max_queue: 5, max_concurrency_per_instance: 9, max_connections: 8}
+defaults: {max_concurrency: 50, max_queue: 5, max_concurrency_per_instance: 9, max_connections: 8,
+  max_tunnels: 4}
 services:
-  users: {max_concurrency: auto, max_connections: 3}
+  users: {max_concurrency: auto, max_connections: 3, max_tunnels: 2}
 routes:
-  - {match: {path_prefix: /a}, service: users, max_concurrency: 7, max_queue_wait: 1s}
+  - {match: {path_prefix: /a}, service: users, max_concurrency: 7, max_queue_wait: 1s,
+     max_tunnels: 1}
   - {match: {path_prefix: /b}, service: orders, priority_class: sheddable,
      deadline_header: X-Request-Timeout-Ms}
 """)
@@ -210,7 +212,9 @@ routes:
     assert orders.limit == ConcurrencyPolicy(limit=50, queue=5)
     assert (users.max_per_instance, users.max_connections) == (9, 3)
     assert (orders.max_per_instance, orders.max_connections) == (9, 8)
+    assert (users.max_tunnels, orders.max_tunnels) == (2, 4)
     first, second = config.routes
+    assert (first.max_tunnels, second.max_tunnels) == (1, None)
     assert first.limit == ConcurrencyPolicy(limit=7, queue=5, queue_wait_s=1.0)
     assert second.limit == ConcurrencyPolicy(queue=5)
     assert (first.priority_class, second.priority_class) == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import replace
+from math import inf
 from random import Random
 from typing import Any
 
@@ -741,7 +742,7 @@ def test_one_that_rests_is_woken_when_the_others_are_gone_from_the_registry() ->
 
 def test_a_trial_is_for_one_that_has_room() -> None:
     fleet = fleet_of(instance("a"), instance("b"))
-    fleet.room = 1
+    fleet.limit(most_requests=1, most_connections=inf)
     for name in "ab":
         open_breaker(member(fleet, name))
     member(fleet, "a").in_flight = 1
@@ -751,6 +752,22 @@ def test_a_trial_is_for_one_that_has_room() -> None:
     assert choice is not None
     assert choice[0] is member(fleet, "b")
     assert fleet.choose([], NOW_S + 1, Random(1).random) is None
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "tunnels", "has_room"),
+    [(1, 0, True), (2, 0, False), (3, 2, True), (3, 1, False), (4, 4, False)],
+)
+def test_a_tunnel_takes_a_connection_and_not_the_place_of_a_request(
+    in_flight: int, tunnels: int, *, has_room: bool
+) -> None:
+    fleet = fleet_of(instance("a"))
+    fleet.limit(most_requests=2, most_connections=4)
+    one = member(fleet, "a")
+    one.in_flight, one.tunnels = in_flight, tunnels
+
+    assert fleet.has_room(one) is has_room
+    assert fleet.room == 2
 
 
 def test_one_that_has_only_failed_is_not_the_fastest() -> None:

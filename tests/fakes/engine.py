@@ -57,6 +57,7 @@ class Policies:
     limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
     service_limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
     max_per_instance: int | None = None
+    max_tunnels: int | None = None
     priority_class: PriorityClass = PriorityClass.NORMAL
     deadline_header: bytes = b""
 
@@ -108,6 +109,7 @@ class Stage:
             balancing=self.policies.balancing,
             limit=self.policies.service_limit,
             max_per_instance=self.policies.max_per_instance,
+            max_tunnels=self.policies.max_tunnels,
         )
         config = RoutingConfig(routes=routes or (self.api(),), services={SERVICE: service})
         self.engine.use(config, client_body_timeout_s=self.policies.client_body_timeout_s)

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.client import Answer, RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_file, routes_to
 from tests.fakes.load import hammer
-from tests.fakes.scenes import hold, play, respond
+from tests.fakes.scenes import echo, head, hold, play, reply, respond
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 
@@ -165,6 +165,43 @@ async def test_each_instance_gets_no_more_than_it_takes(serve: Serve) -> None:
 
         assert detail_of(refused)[0] == "over_capacity"
         assert (len(web.connections), len(other.connections)) == (2, 2)
+
+
+@fast_only
+async def test_idle_websockets_keep_no_request_out_and_have_a_limit_of_their_own(
+    serve: Serve,
+) -> None:
+    """Ten of them took all of max_concurrency: 10, for as long as they liked."""
+    limits = {
+        "max_concurrency": 1,
+        "max_concurrency_per_instance": 1,
+        "max_queue": 0,
+        "max_tunnels": 3,
+    }
+    switch = head(101, [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
+    offer = ask("/ws", "GET", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        async with serve(routes_to(web, service=limits)) as gateway:
+            web.on_request(*[play(reply(switch), echo())] * 3, play(respond()))
+            tunnels = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(4)]
+            for one in tunnels[:3]:
+                await one.send(offer)
+                assert (await one.read_response()).status == 101
+            asked = len(web.requests)
+            await tunnels[3].send(offer)
+            refused = await tunnels[3].read_response()
+            assert len(web.requests) == asked
+            async with RawClient(gateway.port) as other:
+                await other.send(ask())
+                assert (await other.read_response()).status == 200
+            await tunnels[0].send(b"\x81\x80mask")
+            assert await tunnels[0].read_exactly(6) == b"\x81\x80mask"
+            load = (await gateway.ask_admin("/api/services/web"))["load"]
+            await stack.aclose()
+
+    assert detail_of(refused) == ("over_capacity", "service 'web' has 3 tunnels already")
+    assert load["tunnels"] == {"max_tunnels": 3, "open": 3, "refused": 1}
+    assert load["limit"]["in_hand"] == 0
 
 
 @fast_only

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.failure import Failure
+from gateway.core.message import AnswerHead, lines_of
 from gateway.core.policy import ConcurrencyPolicy, PriorityClass, RetryPolicy, Timeouts
 from gateway.proxy.phase import Phase
 from tests.fakes.engine import Play, Policies, Stage
+from tests.fakes.sides import FakeClient
 
+TWO_TUNNELS = 2
 ONE = ConcurrencyPolicy(limit=1, queue=2, queue_wait_s=1.0)
 
 
@@ -215,3 +220,95 @@ def test_a_full_one_is_no_candidate_for_failover_either() -> None:
     stage.pools["a"].refuse()
 
     assert reasons(first) == [b"connect_failed"]
+
+
+# --- Tunnels -------------------------------------------------------------------------------------
+
+
+def offer(stage: Stage) -> Play:
+    """Let a client ask for a WebSocket."""
+    request = stage.request()
+    request.upgrade = b"websocket"
+    client = FakeClient()
+    exchange = stage.engine.exchange(request, client)
+    exchange.begin(stage.clock())
+    return Play(exchange=exchange, client=client)
+
+
+def switch(stage: Stage, play: Play) -> None:
+    """Let the instance take the offer that waits for a connection."""
+    stage.pools["a"].connect()
+    head = AnswerHead(101, b"", lines_of([(b"Upgrade", b"websocket")]))
+    play.exchange.upstream_switched(head, stage.clock())
+
+
+def test_a_tunnel_gives_back_its_place_among_requests_when_it_has_switched(stage: Stage) -> None:
+    """Ten idle WebSockets kept all others out before."""
+    tunnel, waiting = offer(stage), stage.begin()
+    assert [waiting.exchange.phase] == [Phase.QUEUED]
+
+    switch(stage, tunnel)
+    assert [waiting.exchange.phase] == [Phase.CONNECTING]
+    stage.pools["a"].connect().answer()
+    tunnel.exchange.client_gone(stage.clock())
+
+    (target,) = stage.engine.targets
+    assert [gate.in_flight for gate in target.tunnel_door.gates] == [0]
+    stage.assert_all_is_settled()
+
+
+@pytest.fixture(params=["route", "service", "gateway"])
+def tunnelled(request: pytest.FixtureRequest) -> Stage:
+    """Limit to two tunnels at each place where that can be said."""
+    stage = Stage("a", Policies(max_tunnels=TWO_TUNNELS if request.param == "service" else None))
+    if request.param == "gateway":
+        stage.engine.loads.limit_all(ConcurrencyPolicy(), max_lag_s=1.0, max_tunnels=TWO_TUNNELS)
+    stage.route(replace(stage.api(), max_tunnels=TWO_TUNNELS if request.param == "route" else None))
+    return stage
+
+
+def test_tunnels_have_a_limit_of_their_own_from_the_offer_on(tunnelled: Stage) -> None:
+    open_one, asked = offer(tunnelled), offer(tunnelled)
+    switch(tunnelled, open_one)
+    made_count = len(tunnelled.pools["a"].made)
+
+    refused = offer(tunnelled)
+
+    assert reasons(refused) == [b"over_capacity"]
+    assert "has 2 tunnels already" in detail(refused)
+    assert len(tunnelled.pools["a"].made) == made_count  # no instance was asked
+    assert tunnelled.begin().exchange.phase is Phase.CONNECTING  # others are not concerned
+    asked.exchange.client_gone(tunnelled.clock())
+    assert offer(tunnelled).exchange.phase is Phase.CONNECTING
+
+
+def test_an_offer_that_is_answered_in_another_way_is_a_tunnel_no_longer(tunnelled: Stage) -> None:
+    for _ in range(3):
+        play = offer(tunnelled)
+        tunnelled.pools["a"].connect().answer()
+        assert play.client.said[0] == "head 200"
+
+
+def test_a_limit_of_tunnels_stays_over_a_new_configuration(tunnelled: Stage) -> None:
+    switch(tunnelled, offer(tunnelled))
+    switch(tunnelled, offer(tunnelled))
+    (before,) = tunnelled.engine.targets
+
+    tunnelled.route(before.route)
+
+    assert reasons(offer(tunnelled)) == [b"over_capacity"]
+
+
+def test_tunnels_leave_room_with_their_instance_and_take_connections() -> None:
+    stage = Stage("a", Policies(max_per_instance=1))
+    tunnel = offer(stage)
+    assert reasons(stage.begin()) == [b"over_capacity"]
+
+    switch(stage, tunnel)
+    request = stage.begin()
+    assert request.exchange.phase is Phase.CONNECTING
+    assert stage.member("a").tunnels == 1
+
+    tunnel.exchange.client_gone(stage.clock())
+    assert stage.member("a").tunnels == 0
+    assert reasons(stage.begin()) == [b"over_capacity"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -359,6 +360,7 @@ def test_both_ends_are_told_where_the_protocol_has_a_word_for_it(
 ) -> None:
     """RFC 6455 §7.4.1: 1001 is for an endpoint that goes away."""
     stage = Stage("a", POLICIES)
+    stage.route(replace(stage.api(), upgrade=frozenset({protocol})))
     play, connection = switched(stage, protocol)
     sent_before = len(connection.sent)
     stage.send(play, up)
