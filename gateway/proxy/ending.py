@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.proxy.engine import Engine
 
 # Looked up once: a member of an Enum costs as much as a small call.
-_, _, _, _, _, _RELAYING, _, _SETTLED = Phase
+_, _, _, _, _, _, _RELAYING, _, _SETTLED = Phase
 
 
 class Ending(ABC):

@@ -6,8 +6,13 @@ tells both sides what to do. It never touches a socket, a parser or the loop.
 
           begin             acquired          answer's head         answer's end
     NEW ────────▶ CONNECTING ───────▶ SENDING ─────────────▶ RELAYING ───────▶ SETTLED
-     (QUEUED)         ▲                  │                       │
-       (BACKING_OFF)  └── next attempt ──┘ └─ 101: TUNNEL         └─ broke off: abort
+   (GATHERING)        ▲                  │                       │
+     (QUEUED)         └── next attempt ──┘ └─ 101: TUNNEL         └─ broke off: abort
+       (BACKING_OFF)
+
+GATHERING is only where something limits how many are in hand: a body that is not here yet takes no
+place before it is whole, or the route's buffer is full of it. Otherwise whoever sends a byte now
+and then could hold all places, and no instance would even be asked.
 
 Once the head of an answer went to the client there is no way back: RELAYING never fails over.
 Whatever happens, each Permit is reported to its Breaker exactly once, and SETTLED is reached once.
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     from gateway.proxy.engine import Engine
 
 # Looked up once: a member of an Enum costs as much as a small call.
-_NEW, _, _, _CONNECTING, _SENDING, _RELAYING, _TUNNEL, _SETTLED = Phase
+_NEW, _GATHERING, _, _, _CONNECTING, _SENDING, _RELAYING, _TUNNEL, _SETTLED = Phase
 
 
 class Exchange(Ending):
@@ -113,28 +118,50 @@ class Exchange(Ending):
         if target.deadline_header:
             self._limit_s = min(self._limit_s, take_told_limit(request, target.deadline_header))
         # :: Station 3: Filter -- what of the request crosses; routes have no other filters yet
-        if request.length != 0 or request.upgrade:
-            self._begin_with_more(now_s)
+        if (request.length != 0 or request.upgrade) and not self._takes_more(now_s):
             return
         self._lines = closing_lines(request, engine.via, target.prefix_line)
         # :: Station 4: Resolve -- the Fleet follows the newest Snapshot; nobody waits for it
         if target.door is None or target.door.lets_in(self, now_s):
             self.admitted(now_s)
 
-    def _begin_with_more(self, now_s: float) -> None:
-        """Go on as `begin` does, with a body or an offer of another protocol."""
-        request, target = self.request, self.target
-        if (problem := target.problem(request)) is not None:
+    def _takes_more(self, now_s: float) -> bool:
+        """Get ready for a body, or another protocol; True if it is all here: `begin` goes on."""
+        request = self.request
+        if (problem := self.target.problem(request)) is not None:
             self.give_up(*problem, now_s)
-            return
-        self.upload = target.upload(request)
+            return False
+        self.upload = upload = self.target.upload(request)
+        if upload is None and not request.upgrade:
+            return True
+        self._begin_with_more(now_s)
+        return False
+
+    def _begin_with_more(self, now_s: float) -> None:
+        """Go on as `begin` does, where more is to come than was sent with the head."""
+        request, target = self.request, self.target
         self._lines = closing_lines(request, self.engine.via, target.prefix_line)
-        door = target.tunnel_door if request.upgrade else target.door
+        if target.door is not None and self._waits_for_body:
+            self.hold(_GATHERING, now_s + target.client_idle_s)
+        else:
+            self._enter(now_s)
+
+    @property
+    def _waits_for_body(self) -> bool:
+        """Whether the client has still to send what is sent on first; not so if it waits itself."""
+        upload = self.upload
+        is_enough = self._body_ended or upload is None or upload.is_over_buffer
+        return not (is_enough or self._is_held_back)
+
+    def _enter(self, now_s: float) -> None:
+        """Ask for a place, where something limits them."""
+        target = self.target
+        door = target.tunnel_door if self.request.upgrade else target.door
         if door is None or door.lets_in(self, now_s):
             self.admitted(now_s)
 
     def hold(self, phase: Phase, until_s: float) -> None:
-        """Hear that it has to wait: for room (QUEUED), or before a failover (BACKING_OFF)."""
+        """Hear that it has to wait: for its body, for room, or before a failover."""
         self.phase = phase
         self._wait(until_s)
 
@@ -206,13 +233,23 @@ class Exchange(Ending):
         if (problem := upload.problem()) is not None:
             self._leave(*problem, now_s)
         elif self.connection is None:
-            if upload.is_over_buffer:
-                self.client.pause_reading()  # all of it must be sent once there is a connection
+            self._keep(upload, now_s)
         else:
             if upload.is_over_buffer:
                 upload.forget()
             self._wait_on(now_s)
             self.connection.write(framed)
+
+    def _keep(self, upload: Upload, now_s: float) -> None:
+        """Keep a piece of the body for later; all of it must be sent once there is a connection."""
+        if upload.is_over_buffer:
+            self.client.pause_reading()
+        if self.phase is not _GATHERING:
+            return
+        if upload.is_over_buffer:
+            self._enter(now_s)
+        else:
+            self._wait_on(now_s)
 
     def client_end(self, trailers: Fields, now_s: float) -> None:
         """Hear that the request's body is whole."""
@@ -223,7 +260,9 @@ class Exchange(Ending):
             self._leave(Failure.BAD_REQUEST, "the body is shorter than it says", now_s)
             return
         self._body_ended = True
-        if self.connection is not None:
+        if self.phase is _GATHERING:
+            self._enter(now_s)
+        elif self.connection is not None:
             self._wait_on(now_s)
             if upload.last_bytes:
                 self.connection.write(upload.last_bytes)

@@ -13,13 +13,14 @@ class Phase(IntEnum):
     """Where an Exchange stands; `gateway.proxy.exchange` has the drawing."""
 
     NEW = 0
-    QUEUED = 1
-    BACKING_OFF = 2
-    CONNECTING = 3
-    SENDING = 4
-    RELAYING = 5
-    TUNNEL = 6
-    SETTLED = 7
+    GATHERING = 1
+    QUEUED = 2
+    BACKING_OFF = 3
+    CONNECTING = 4
+    SENDING = 5
+    RELAYING = 6
+    TUNNEL = 7
+    SETTLED = 8
 
 
 # A client that says nothing for so long inside its body may be what an instance gave up on.
@@ -52,7 +53,8 @@ class Wait:
             return Failure.OVER_CAPACITY, "no place came free within max_queue_wait"
         if is_relaying and not self.client_takes_more:
             return Failure.CLIENT_GONE, "the client reads no further"
-        if self.phase >= Phase.SENDING and not self.has_whole_request:
+        is_gathering = self.phase is Phase.GATHERING
+        if (is_gathering or self.phase >= Phase.SENDING) and not self.has_whole_request:
             if self.instance_takes_more:
                 return Failure.REQUEST_TIMEOUT, "the body came to a halt"
             if not is_relaying and not self.is_over_limit:

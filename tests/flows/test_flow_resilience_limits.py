@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.proxy.exchange import Exchange
 from tests.fakes.client import Answer, RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_file, routes_to
 from tests.fakes.load import hammer
@@ -165,6 +166,34 @@ async def test_each_instance_gets_no_more_than_it_takes(serve: Serve) -> None:
 
         assert detail_of(refused)[0] == "over_capacity"
         assert (len(web.connections), len(other.connections)) == (2, 2)
+
+
+@pytest.mark.both_faces
+async def test_slow_uploads_keep_no_request_out(serve: Serve) -> None:
+    """Ten clients at a byte each 8 s took all of max_concurrency: 10."""
+    limits = {"max_concurrency": 1, "max_queue": 0}
+    form = (("Content-Length", "5"),)
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        async with serve(routes_to(web, service=limits)) as gateway:
+            slow = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(3)]
+            watched = gateway.gateway.deadlines.watched
+            for number, one in enumerate(slow, 1):
+                await one.send(ask("/up", "POST", *form) + b"h")
+                await wait_until(lambda: exchanges(watched) == number)  # noqa: B023 -- waited for here
+            async with RawClient(gateway.port) as other:
+                await other.send(ask())
+                assert (await other.read_response()).status == 200
+            assert [one.target for one in web.requests] == [b"/"]
+            for one in slow:
+                await one.send(b"ello")
+                assert (await one.read_response()).status == 200
+            await stack.aclose()
+
+    assert [one.body for one in web.requests[1:]] == [b"hello"] * 3
+
+
+def exchanges(watched: set[Any]) -> int:
+    return sum(isinstance(one, Exchange) for one in watched)
 
 
 @fast_only

@@ -312,3 +312,118 @@ def test_tunnels_leave_room_with_their_instance_and_take_connections() -> None:
     tunnel.exchange.client_gone(stage.clock())
     assert stage.member("a").tunnels == 0
     assert reasons(stage.begin()) == [b"over_capacity"]
+
+
+# --- Bodies that come slowly ---------------------------------------------------------------------
+
+SMALL_BUFFER = RetryPolicy(buffer_bytes=10)
+
+
+def gathering(limit: ConcurrencyPolicy = ONE, retry: RetryPolicy = SMALL_BUFFER) -> Stage:
+    return Stage("a", Policies(limit=limit, retry=retry, client_body_timeout_s=5.0))
+
+
+def test_a_body_that_is_not_here_yet_takes_no_place(stage: Stage) -> None:
+    """Ten clients at a byte each 8 s kept all others out before."""
+    slow = [stage.begin(b"POST", 100) for _ in range(10)]
+    for play in slow:
+        stage.send(play, b"x")
+
+    other = stage.begin()
+
+    assert {play.exchange.phase for play in slow} == {Phase.GATHERING}
+    assert other.exchange.phase is Phase.CONNECTING
+    stage.pools["a"].connect().answer()
+    for play in slow:
+        play.exchange.client_gone(stage.clock())
+    stage.assert_all_is_settled()
+
+
+@pytest.mark.parametrize("length", [5, None])
+def test_the_place_is_taken_when_the_body_is_whole(length: int | None) -> None:
+    stage = gathering()
+    play = stage.begin(b"POST", length)
+    stage.send(play, b"hel")
+    stage.send(play, b"lo")
+    assert stage.pools["a"].waiting == []
+
+    stage.send_end(play)
+    connection = stage.pools["a"].connect()
+
+    assert bytes(connection.sent).endswith(b"hello" if length else b"lo\r\n0\r\n\r\n")
+    connection.answer()
+    stage.assert_all_is_settled()
+
+
+def test_the_place_is_taken_when_the_buffer_of_the_route_is_full() -> None:
+    """Nothing more is read until there is a connection, and nothing is lost."""
+    stage = gathering()
+    play = stage.begin(b"POST", 20)
+    stage.send(play, b"0123456789")
+    assert (play.exchange.phase, play.client.is_paused) == (Phase.GATHERING, False)
+
+    stage.send(play, b"a")
+    assert (stage.pools["a"].waiting != [], play.client.is_paused) == (True, True)
+    connection = stage.pools["a"].connect()
+    assert not play.client.is_paused
+    stage.send(play, b"bcdefghij")
+    stage.send_end(play)
+
+    assert bytes(connection.sent).endswith(b"\r\n\r\n0123456789abcdefghij")
+
+
+def test_without_a_buffer_the_first_byte_takes_the_place() -> None:
+    """For clients that wait for an answer inside of their body."""
+    stage = gathering(retry=RetryPolicy(buffer_bytes=0))
+    play = stage.begin(b"POST", None)
+    stage.send(play, b"a")
+
+    assert bytes(stage.pools["a"].connect().sent).endswith(b"1\r\na\r\n")
+
+
+def test_who_waits_with_the_body_for_a_100_is_waited_for_by_an_instance() -> None:
+    stage = gathering()
+    request = stage.request(b"POST", 5)
+    request.expects_continue = True
+    exchange = stage.engine.exchange(request, FakeClient())
+    exchange.begin(stage.clock())
+
+    assert exchange.phase is Phase.CONNECTING
+
+
+def test_a_full_house_is_told_when_the_body_is_here() -> None:
+    stage = gathering(ConcurrencyPolicy(limit=1, queue=0))
+    stage.begin()
+    play = stage.begin(b"POST", 5)
+    stage.send(play, b"hello")
+    assert play.client.said == []
+
+    stage.send_end(play)
+
+    assert reasons(play) == [b"over_capacity"]
+
+
+def test_a_body_that_comes_to_a_halt_before_its_place_is_the_clients_fault() -> None:
+    stage = gathering()
+    play = stage.begin(b"POST", 5)
+    stage.pass_time(4.0)
+    stage.send(play, b"h")
+    stage.pass_time(4.0)
+    assert play.client.said == []
+
+    stage.pass_time(1.0)
+
+    assert reasons(play) == [b"request_timeout"]
+    assert stage.member("a").in_flight == 0
+    stage.assert_all_is_settled()
+
+
+def test_a_body_that_is_wrong_never_takes_a_place() -> None:
+    stage = gathering()
+    long, short = stage.begin(b"POST", 5), stage.begin(b"POST", 5)
+    stage.send(long, b"hello!")
+    stage.send(short, b"hell")
+    stage.send_end(short)
+
+    assert reasons(long, short) == [b"bad_request"] * 2
+    stage.assert_all_is_settled()
