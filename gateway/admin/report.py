@@ -278,6 +278,7 @@ def _route(route: Route) -> Json:
             "response_s": route.timeouts.response_s,
             "idle_s": route.timeouts.idle_s,
             "request_s": route.timeouts.request_s,
+            "min_rate_bytes": route.timeouts.min_rate_bytes,
         },
         "retry": _retry(route.retry),
     }

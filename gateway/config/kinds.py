@@ -80,6 +80,16 @@ def _some_duration(value: object) -> float:
     return duration_s
 
 
+def _rate(value: object) -> int | None:
+    """Read how many bytes there have to be in each minute, None for any number."""
+    if value == "off":
+        return None
+    rate_bytes = _size(value)
+    if not rate_bytes:
+        raise KindError(f"{value!r} asks for nothing; write off for no limit")
+    return rate_bytes
+
+
 def _timeout(value: object) -> float | None:
     return parse_timeout(value) if isinstance(value, str) else _some_duration(value)
 
@@ -347,6 +357,12 @@ Size = Annotated[
     int,
     BeforeValidator(_size),
     Kind("size"),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+Rate = Annotated[
+    int | None,
+    BeforeValidator(_rate),
+    Kind("size or `off`"),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Name = Annotated[str, BeforeValidator(_name), Kind("name"), _texts(f"^{_NAME.pattern}$")]

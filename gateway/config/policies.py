@@ -17,6 +17,7 @@ from gateway.config.kinds import (
     FileName,
     HedgeAfter,
     Method,
+    Rate,
     ServerName,
     Size,
     Timeout,
@@ -46,6 +47,11 @@ class TimeoutsEntry(Policy):
         default=None, description="Between two bytes of a body, in either direction."
     )
     request: Timeout = Field(default=None, description="The whole exchange, with all its attempts.")
+    min_rate: Rate = Field(
+        default=None,
+        description="What has to come of a request body in each minute, until the answer begins; a "
+        "client that sends less gets 408.",
+    )
 
 
 class RetryEntry(Policy):

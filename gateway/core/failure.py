@@ -118,8 +118,8 @@ VERDICTS: dict[Failure, Verdict] = {
     Failure.REQUEST_TIMEOUT: Verdict(
         408, _C, _NEVER,
         "The client sent its request too slowly",
-        "A slow or dead client. GATEWAY_CLIENT_HEAD_TIMEOUT and GATEWAY_CLIENT_BODY_TIMEOUT are "
-        "the limits.",
+        "A slow or dead client. GATEWAY_CLIENT_HEAD_TIMEOUT, GATEWAY_CLIENT_BODY_TIMEOUT and "
+        "timeouts.min_rate are the limits.",
     ),
     Failure.NO_ROUTE: Verdict(
         404, _C, _NEVER,

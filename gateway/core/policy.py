@@ -36,13 +36,15 @@ class Timeouts:
 
     `connect_s`: until the connection to the instance stands. `response_s`: from the request's last
     byte until the head of the answer. `idle_s`: between two bytes of a body, either way.
-    `request_s`: the whole exchange with all its attempts.
+    `request_s`: the whole exchange with all its attempts. `min_rate_bytes`: what has to come of a
+    request body in each minute.
     """
 
     connect_s: float | None = 2.0
     response_s: float | None = 15.0
     idle_s: float | None = 300.0
     request_s: float | None = None
+    min_rate_bytes: int | None = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

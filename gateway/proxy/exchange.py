@@ -27,6 +27,7 @@ from gateway.core.failure import VERDICTS, Failure, Side
 from gateway.core.fleet import Member
 from gateway.core.headers import interim_fields, trailer_fields
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
+from gateway.core.pace import Pace
 from gateway.core.paths import PathError
 from gateway.core.routing import NoMatch
 from gateway.proxy.attempts import Attempts
@@ -142,7 +143,8 @@ class Exchange(Ending):
         request, target = self.request, self.target
         self._lines = closing_lines(request, self.engine.via, target.prefix_line)
         if target.door is not None and self._waits_for_body:
-            self.hold(_GATHERING, now_s + target.client_idle_s)
+            self.phase = _GATHERING
+            self._wait_on(now_s)
         else:
             self._enter(now_s)
 
@@ -161,7 +163,7 @@ class Exchange(Ending):
             self.admitted(now_s)
 
     def hold(self, phase: Phase, until_s: float) -> None:
-        """Hear that it has to wait: for its body, for room, or before a failover."""
+        """Hear that it has to wait: for room (QUEUED), or before a failover (BACKING_OFF)."""
         self.phase = phase
         self._wait(until_s)
 
@@ -200,6 +202,7 @@ class Exchange(Ending):
         closing = self.closing_lines(now_s) if target.deadline_header else self._lines
         if upload is not None:
             closing += upload.so_far()
+            upload.pace = None
             self._wait_on(now_s)
         else:
             until_s, limit_s = now_s + target.response_s, self._limit_s
@@ -299,6 +302,7 @@ class Exchange(Ending):
         """Hear that the instance takes more again."""
         self._upstream_writable = True
         if self.upload is not None:
+            self.upload.pace = None
             self._wait_on(now_s)
             self.client.resume_reading()  # even if its body is here: it must be seen to leave
 
@@ -404,6 +408,8 @@ class Exchange(Ending):
 
     def expire(self, now_s: float) -> None:
         """Hear that the deadline has passed."""
+        if self._goes_on(now_s):
+            return
         failure, detail = Wait(
             phase=self.phase,
             has_whole_request=self._body_ended or self._is_held_back,
@@ -431,8 +437,37 @@ class Exchange(Ending):
             self._wait(now_s + target.idle_s)
         else:
             self.attempts.owed_since_s = now_s
-            is_its_turn = self._body_ended or self._is_held_back
-            self._wait(now_s + (target.response_s if is_its_turn else target.client_idle_s))
+            upload = self.upload
+            if upload is None or self._body_ended or upload.is_held_back:
+                self._wait(now_s + target.response_s)
+            else:
+                self._wait_for_body(upload, now_s)
+
+    def _wait_for_body(self, upload: Upload, now_s: float) -> None:
+        """Wait for more of the request's body, and to see how much of it comes in a minute."""
+        target, pace = self.target, upload.pace
+        until_s = now_s + target.client_idle_s
+        if target.least_bytes is not None:
+            if pace is None:
+                pace = upload.pace = Pace(target.least_bytes, upload.received_bytes, now_s)
+            pace.until_s = until_s
+            until_s = min(until_s, pace.due_s)
+        self._wait(until_s)
+
+    def _goes_on(self, now_s: float) -> bool:
+        """Judge the pace of a body if only that is due; True if there is nothing more to do."""
+        upload = self.upload
+        pace = None if upload is None else upload.pace
+        is_for_body = self.phase is _GATHERING or self.phase is _SENDING
+        if upload is None or pace is None or self._body_ended or not is_for_body:
+            return False
+        if now_s >= min(pace.until_s, self._limit_s):
+            return False
+        if not pace.is_too_slow(upload.received_bytes, now_s) or not self._upstream_writable:
+            self._wait(min(pace.until_s, pace.due_s))
+        else:
+            self._leave(Failure.REQUEST_TIMEOUT, "the body comes slower than min_rate", now_s)
+        return True
 
     @property
     def _is_held_back(self) -> bool:

@@ -32,7 +32,8 @@ _USUAL_CLOSING = USUAL_LINES + b"%b\r\n\r\n%b"
 class Target:
     """What the routing table gives for a request: the Route, its Fleet, and its numbers.
 
-    Times are seconds, `inf` where there is no limit. `door`, `hedging` and `stopwatch` are None
+    Times are seconds, `inf` where there is no limit; `least_bytes` of a request body have to come
+    in each minute, None for any number. `door`, `hedging` and `stopwatch` are None
     where the route needs none; `tunnel_door` is for requests that ask for another protocol.
     `in_process` is None where instances answer;
     else an Exchange that comes here leaves its request to it.
@@ -54,6 +55,7 @@ class Target:
         "idempotent",
         "idle_s",
         "in_process",
+        "least_bytes",
         "limits",
         "max_body_bytes",
         "prefix_line",
@@ -98,7 +100,7 @@ class Target:
         self.idle_s = _limit(timeouts.idle_s)
         self.request_s = _limit(timeouts.request_s)
         self.client_idle_s = min(self.idle_s, client_body_timeout_s)
-        self.attempts = retry.attempts
+        self.least_bytes, self.attempts = timeouts.min_rate_bytes, retry.attempts
         self.statuses = retry.statuses
         self.idempotent = retry.methods
         self.buffer_bytes = retry.buffer_bytes

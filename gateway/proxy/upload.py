@@ -11,6 +11,7 @@ from math import inf
 from gateway.core.failure import Failure
 from gateway.core.headers import trailer_fields
 from gateway.core.message import Fields
+from gateway.core.pace import Pace
 
 _CONTINUE = 100
 
@@ -19,7 +20,8 @@ class Upload:
     """A request body. `length` is what the head declares, None for chunked.
 
     `last_bytes` end the body on the wire: nothing, or the last chunk with the trailers; they are
-    known once it has ended. `is_held_back` says that the client waits with it for a 100.
+    known once it has ended. `is_held_back` says that the client waits with it for a 100. `pace` is
+    that of the client while more of it is waited for.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Upload:
         "is_held_back",
         "last_bytes",
         "length",
+        "pace",
         "received_bytes",
     )
 
@@ -39,6 +42,7 @@ class Upload:
         self.received_bytes = 0
         self.is_held_back = False
         self.last_bytes = b""
+        self.pace: Pace | None = None
         self._buffer_bytes = buffer_bytes
         self._kept: list[bytes] | None = []
         self._kept_bytes = 0

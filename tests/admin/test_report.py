@@ -435,7 +435,13 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
             "strip_prefix": True,
             "add_prefix": "/v2",
             "preserve_host": False,
-            "timeouts": {"connect_s": 1.0, "response_s": None, "idle_s": 3.0, "request_s": 4.0},
+            "timeouts": {
+                "connect_s": 1.0,
+                "response_s": None,
+                "idle_s": 3.0,
+                "request_s": 4.0,
+                "min_rate_bytes": 1024,
+            },
             "retry": {
                 "attempts": 2,
                 "statuses": [502, 503],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.breaker import BreakerState
 from gateway.proxy.exchange import Exchange
 from tests.fakes.client import Answer, RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_file, routes_to
@@ -190,6 +191,21 @@ async def test_slow_uploads_keep_no_request_out(serve: Serve) -> None:
             await stack.aclose()
 
     assert [one.body for one in web.requests[1:]] == [b"hello"] * 3
+
+
+@pytest.mark.both_faces
+async def test_a_trickling_upload_is_408(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it waits for: its place, or the rest of a body that has one."""
+    monkeypatch.setattr("gateway.core.pace.WINDOW_S", 0.3)
+    for limits in ({}, {"max_concurrency": 1}):
+        async with ScriptedUpstream() as web, serve(routes_to(web, service=limits)) as gateway:
+            async with RawClient(gateway.port) as client:
+                await client.send(ask("/up", "POST", ("Content-Length", "5000")) + b"h")
+                answer = await client.read_response()
+            assert gateway.member(web).breaker.state(0.0) is BreakerState.CLOSED
+
+        assert (answer.status, detail_of(answer)[0]) == (408, "request_timeout")
+        assert "min_rate" in detail_of(answer)[1]
 
 
 def exchanges(watched: set[Any]) -> int:

@@ -418,6 +418,22 @@ def test_a_body_that_comes_to_a_halt_before_its_place_is_the_clients_fault() -> 
     stage.assert_all_is_settled()
 
 
+def test_a_body_that_comes_too_slowly_never_takes_a_place() -> None:
+    stage = gathering(retry=RetryPolicy(buffer_bytes=1000))
+    play = stage.begin(b"POST", 5000)
+    for _ in range(14):
+        stage.pass_time(4.0)
+        stage.send(play, b"x")
+    assert play.client.said == []
+
+    stage.pass_time(4.0)
+
+    assert reasons(play) == [b"request_timeout"]
+    assert "slower than min_rate" in detail(play)
+    assert stage.pools == {} or not stage.pools["a"].made
+    stage.assert_all_is_settled()
+
+
 def test_a_body_that_is_wrong_never_takes_a_place() -> None:
     stage = gathering()
     long, short = stage.begin(b"POST", 5), stage.begin(b"POST", 5)

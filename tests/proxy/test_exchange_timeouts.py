@@ -213,7 +213,9 @@ def test_other_interim_answers_give_an_instance_no_more_time() -> None:
 
 
 def test_an_upload_that_comes_to_a_halt_is_the_clients_fault() -> None:
-    policies = Policies(client_body_timeout_s=60.0, breaker=ONE_STRIKE)
+    policies = Policies(
+        timeouts=Timeouts(min_rate_bytes=None), client_body_timeout_s=60.0, breaker=ONE_STRIKE
+    )
     stage = Stage("abc", policies)
     play, connection = stage.sending(b"PUT", 9)
     stage.pass_time(59.0)
@@ -228,6 +230,88 @@ def test_an_upload_that_comes_to_a_halt_is_the_clients_fault() -> None:
     assert "closed" == connection.ending
     assert BreakerState.CLOSED is stage.breaker_state("a")
     stage.assert_all_is_settled()
+
+
+def least(least_bytes: int | None = 100) -> Policies:
+    """Ask for so much of a body in each minute."""
+    timeouts = Timeouts(min_rate_bytes=least_bytes)
+    return Policies(timeouts=timeouts, client_body_timeout_s=60.0, breaker=ONE_STRIKE)
+
+
+def trickle(stage: Stage, play: Play, size_bytes: int, *, times: int) -> None:
+    """Let a piece of the body come every 8 s."""
+    for _ in range(times):
+        stage.pass_time(8.0)
+        stage.send(play, b"x" * size_bytes)
+
+
+def test_an_upload_that_is_too_slow_is_ended_though_bytes_come_all_the_time() -> None:
+    stage = Stage("a", least())
+    play, connection = stage.sending(b"PUT", 5000)
+    trickle(stage, play, 1, times=7)
+    assert [] == play.client.said
+
+    stage.pass_time(4.0)
+
+    assert b"request_timeout" == play.client.reason
+    assert "slower than min_rate" in play.exchange.detail
+    assert "closed" == connection.ending
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+@pytest.mark.parametrize(("least_bytes", "size_bytes"), [(100, 20), (None, 1)])
+def test_an_upload_that_is_fast_enough_may_take_hours(
+    least_bytes: int | None, size_bytes: int
+) -> None:
+    stage = Stage("a", least(least_bytes))
+    play, connection = stage.sending(b"PUT", None)
+
+    trickle(stage, play, size_bytes, times=1000)
+    assert [] == play.client.said
+    stage.send_end(play)
+    connection.answer()
+
+    assert "head 200" == play.client.said[0]
+
+
+def test_an_upload_that_becomes_slow_is_ended_at_the_end_of_that_minute() -> None:
+    stage = Stage("a", least())
+    play, _ = stage.sending(b"PUT", None)
+    stage.send(play, b"x" * 10_000)
+    trickle(stage, play, 1, times=15)
+    assert [] == play.client.said
+
+    trickle(stage, play, 1, times=1)
+
+    assert b"request_timeout" == play.client.reason
+
+
+def test_the_pace_does_not_count_while_it_is_the_instance_that_takes_no_more() -> None:
+    stage = Stage("a", least())
+    play, connection = stage.sending(b"PUT", 5000)
+    stage.pass_time(50.0)
+    stage.send(play, b"x")
+    connection.pauses()
+    stage.pass_time(10.0)
+    assert [] == play.client.said
+
+    connection.resumes()
+    stage.pass_time(59.0)
+    assert [] == play.client.said
+    stage.pass_time(1.0)
+    assert b"request_timeout" == play.client.reason
+
+
+def test_when_the_answer_has_begun_the_pace_of_the_body_is_nobodys_business() -> None:
+    """Both talk then, each as fast as it likes."""
+    stage = Stage("a", least())
+    play, connection = stage.sending(b"PUT", None)
+    connection.head()
+
+    trickle(stage, play, 1, times=20)
+
+    assert play.exchange.failure is None
 
 
 def test_an_upload_is_idle_no_longer_than_the_routes_idle_timeout() -> None:
