@@ -49,8 +49,8 @@ class TimeoutsEntry(Policy):
     request: Timeout = Field(default=None, description="The whole exchange, with all its attempts.")
     min_rate: Rate = Field(
         default=None,
-        description="What has to come of a request body in each minute, until the answer begins; a "
-        "client that sends less gets 408.",
+        description="What a client has to send of its body in each minute, until the answer "
+        "begins, or gets 408; and what it has to take of the answer, or is cut off.",
     )
 
 

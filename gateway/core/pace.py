@@ -13,18 +13,21 @@ WINDOW_S: Final = 60.0
 
 
 class Pace:
-    """The pace of one side: at least `least_bytes` in each window. Times are monotonic seconds.
+    """The pace of one side: at least `least_bytes` in each minute. Times are monotonic seconds.
 
-    `moved_bytes` are those that have moved in all. `due_s` is when the window ends, and `until_s`
-    until when the next byte is waited for.
+    A window is so many `minutes`. `moved_bytes` are those that have moved in all. `due_s` is when
+    the window ends, and `until_s` until when the next byte is waited for.
     """
 
-    __slots__ = ("_least_bytes", "_moved_bytes", "due_s", "until_s")
+    __slots__ = ("_least_bytes", "_moved_bytes", "_window_s", "due_s", "until_s")
 
-    def __init__(self, least_bytes: int, moved_bytes: int, now_s: float) -> None:
-        self._least_bytes = least_bytes
+    def __init__(
+        self, least_bytes: int, moved_bytes: int, now_s: float, *, minutes: int = 1
+    ) -> None:
+        self._least_bytes = least_bytes * minutes
         self._moved_bytes = moved_bytes
-        self.due_s = now_s + WINDOW_S
+        self._window_s = WINDOW_S * minutes
+        self.due_s = now_s + self._window_s
         self.until_s = inf
 
     def __repr__(self) -> str:
@@ -36,5 +39,5 @@ class Pace:
             return False
         has_moved_bytes = moved_bytes - self._moved_bytes
         self._moved_bytes = moved_bytes
-        self.due_s = now_s + WINDOW_S
+        self.due_s = now_s + self._window_s
         return has_moved_bytes < self._least_bytes

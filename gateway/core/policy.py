@@ -36,8 +36,8 @@ class Timeouts:
 
     `connect_s`: until the connection to the instance stands. `response_s`: from the request's last
     byte until the head of the answer. `idle_s`: between two bytes of a body, either way.
-    `request_s`: the whole exchange with all its attempts. `min_rate_bytes`: what has to come of a
-    request body in each minute.
+    `request_s`: the whole exchange with all its attempts. `min_rate_bytes`: what a client has
+    to send of its body, and to take of its answer, in each minute.
     """
 
     connect_s: float | None = 2.0

@@ -298,6 +298,10 @@ class AsgiClient:
         if self._may_read is not None and not self._may_read.done():
             self._may_read.set_result(None)
 
+    def unsent_bytes(self) -> int | None:
+        """Tell that nobody can: the server has what was sent, and says nothing of it."""
+        return None
+
     def hand_over(self, exchange: Exchange) -> None:
         """Go on with another Exchange: an app answers."""
         self.exchange = exchange

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
+from typing import Final
 
+_UNACKNOWLEDGED: Final = 0x5411  # SIOCOUTQ, which is TIOCOUTQ (tcp(7))
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -32,3 +35,20 @@ def end(transport: asyncio.Transport, *, has_unread: bool) -> None:
     else:
         # TLS cannot end one direction alone; closing it reads on until the client ends too.
         transport.close()
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int | None:
+    """Tell how much of what was written the other side has not taken; None if nobody can.
+
+    What is in the kernel counts too: it holds megabytes for a client that reads little.
+    """
+    sock = transport.get_extra_info("socket")
+    if sys.platform != "linux" or sock is None or transport.is_closing():
+        return None
+    import fcntl  # noqa: PLC0415 -- there is none on Windows
+
+    try:
+        held = fcntl.ioctl(sock.fileno(), _UNACKNOWLEDGED, bytes(struct.calcsize("i")))
+    except (OSError, ValueError):  # it is closed
+        return None
+    return int(struct.unpack("i", held)[0]) + transport.get_write_buffer_size()

@@ -26,7 +26,7 @@ from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields, Request
 from gateway.edge import hops
 from gateway.edge.accept import Refusal
-from gateway.edge.closing import end, reset
+from gateway.edge.closing import end, reset, unsent_bytes
 from gateway.edge.face import ServerState
 from gateway.edge.leaving import Leaving
 from gateway.edge.places import Place
@@ -399,6 +399,10 @@ class ClientConnection(Leaving):
         if out:
             self._out = []
             self._outbox.write(self._transport, out[0] if len(out) == 1 else b"".join(out))
+
+    def unsent_bytes(self) -> int | None:
+        """Tell how much the client has not taken yet."""
+        return unsent_bytes(self._transport)
 
     def pause_reading(self) -> None:
         """Stop reading the client."""

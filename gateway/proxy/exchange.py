@@ -56,6 +56,7 @@ class Exchange(Ending):
         "_lines",
         "_upstream_writable",
         "anything_sent",
+        "taking",
         "tunnel",
     )
 
@@ -74,6 +75,7 @@ class Exchange(Ending):
         self.connection = None
         self.upload = None
         self.tunnel: Tunnel
+        self.taking: Pace | None  # of the client; set while it does not take more of its answer
         self._limit_s = inf
         self._lines = b""
         self._body_ended = request.length == 0 or request.body != b""
@@ -282,6 +284,8 @@ class Exchange(Ending):
         self._client_writable = False
         if self.phase >= _RELAYING and self.connection is not None:
             self.connection.pause_reading()
+            if self.phase is _RELAYING:
+                self._watch_taking(self.engine.deadlines.now_s)
 
     def client_resumed(self, now_s: float) -> None:
         """Hear that the client takes more again."""
@@ -337,6 +341,7 @@ class Exchange(Ending):
         self._wait(now_s + self.target.idle_s)
         if not self._client_writable and self.connection is not None:
             self.connection.pause_reading()
+            self._watch_taking(now_s)
         self.client.send_head(head)
 
     def _takes_answer(self, head: AnswerHead, now_s: float) -> bool:
@@ -408,7 +413,7 @@ class Exchange(Ending):
 
     def expire(self, now_s: float) -> None:
         """Hear that the deadline has passed."""
-        if self._goes_on(now_s):
+        if self._goes_on(now_s) or self._goes_on_taking(now_s):
             return
         failure, detail = Wait(
             phase=self.phase,
@@ -467,6 +472,32 @@ class Exchange(Ending):
             self._wait(min(pace.until_s, pace.due_s))
         else:
             self._leave(Failure.REQUEST_TIMEOUT, "the body comes slower than min_rate", now_s)
+        return True
+
+    def _watch_taking(self, now_s: float) -> None:
+        """See from now on how much of its answer the client takes; where nobody can tell, do not.
+
+        Twice as long as with a request: what the client's system has taken shows in steps.
+        """
+        least_bytes, unsent_bytes = self.target.least_bytes, self.client.unsent_bytes()
+        if least_bytes is None or unsent_bytes is None:
+            self.taking = None
+            return
+        pace = self.taking = Pace(least_bytes, self.sent_bytes - unsent_bytes, now_s, minutes=2)
+        self.deadline_s = min(self.deadline_s, pace.due_s)
+
+    def _goes_on_taking(self, now_s: float) -> bool:
+        """Judge how fast the client takes its answer, if that is due; True if nothing else is."""
+        is_taking = self.phase is _RELAYING and not self._client_writable
+        if not is_taking or self.connection is None or now_s >= self._limit_s:
+            return False
+        pace, unsent_bytes = self.taking, self.client.unsent_bytes()
+        if pace is None or unsent_bytes is None or now_s < pace.due_s:
+            return False
+        if pace.is_too_slow(self.sent_bytes - unsent_bytes, now_s):
+            self._leave(Failure.CLIENT_GONE, "the client reads slower than min_rate", now_s)
+        else:
+            self._wait(min(now_s + self.target.idle_s, pace.due_s))
         return True
 
     @property

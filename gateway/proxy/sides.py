@@ -56,6 +56,10 @@ class ClientSide(Protocol):
         """Let everything that was told so far leave."""
         ...
 
+    def unsent_bytes(self) -> int | None:
+        """Tell how much of what was flushed the client has not taken yet; None if nobody can."""
+        ...
+
     def pause_reading(self) -> None:
         """Stop reading the request's body; what was read already may still be told."""
         ...

@@ -32,8 +32,8 @@ _USUAL_CLOSING = USUAL_LINES + b"%b\r\n\r\n%b"
 class Target:
     """What the routing table gives for a request: the Route, its Fleet, and its numbers.
 
-    Times are seconds, `inf` where there is no limit; `least_bytes` of a request body have to come
-    in each minute, None for any number. `door`, `hedging` and `stopwatch` are None
+    Times are seconds, `inf` where there is no limit; `least_bytes` have to pass to or from a
+    client in each minute, None for any number. `door`, `hedging` and `stopwatch` are None
     where the route needs none; `tunnel_door` is for requests that ask for another protocol.
     `in_process` is None where instances answer;
     else an Exchange that comes here leaves its request to it.

@@ -20,3 +20,11 @@ def test_each_window_counts_by_itself() -> None:
     assert not pace.is_too_slow(1050, WINDOW_S)
     assert not pace.is_too_slow(1150, 2 * WINDOW_S)
     assert pace.is_too_slow(1249, 3 * WINDOW_S)
+
+
+def test_a_longer_window_asks_for_as_much_in_each_minute() -> None:
+    pace = Pace(100, 0, 0.0, minutes=2)
+
+    assert not pace.is_too_slow(0, 2 * WINDOW_S - 1)
+    assert not pace.is_too_slow(200, 2 * WINDOW_S)
+    assert pace.is_too_slow(399, 4 * WINDOW_S)

@@ -27,6 +27,7 @@ class FakeClient:
         self.trailers: Fields = []
         self.interims: list[tuple[int, Fields]] = []
         self.is_paused = False
+        self.unsent: int | None = None
         self.is_last = False
         self.flushes = 0
 
@@ -84,6 +85,9 @@ class FakeClient:
 
     def resume_reading(self) -> None:
         self.is_paused = False
+
+    def unsent_bytes(self) -> int | None:
+        return self.unsent
 
     def hand_over(self, exchange: Exchange) -> None:
         self.exchange = exchange

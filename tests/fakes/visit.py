@@ -36,6 +36,9 @@ class FakeSocket:
     def __init__(self) -> None:
         self.options: list[tuple[int, int, bytes]] = []
 
+    def fileno(self) -> int:
+        return -1  # there is nothing that the system could tell of it
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         self.options.append((level, option, value))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.core.breaker import BreakerState
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_to
 from tests.fakes.leftovers import expect_nothing_left
@@ -203,6 +204,21 @@ async def test_clients_that_vanish_at_any_moment_leave_nothing(serve: Serve) -> 
 
             await expect_nothing_left(gateway, leave_at_once)
             assert gateway.member(web).breaker._failed == 0
+
+
+@fast_only
+async def test_a_client_that_takes_the_answer_slower_than_the_least_rate(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut like one that stops, long before `timeouts.idle` (5 minutes)."""
+    monkeypatch.setattr("gateway.core.pace.WINDOW_S", 0.2)
+    async with ScriptedUpstream() as web, serve(routes_to(web, service=PATIENT)) as gateway:
+        web.on_request(endless)
+        async with RawClient(gateway.port, receive_buffer_bytes=16 * 1024) as client:
+            await client.send(ask())
+            await client.read_head()
+            await web.wait_until(lambda: not web.connections[0].is_open())
+        assert gateway.member(web).breaker.state(0.0) is BreakerState.CLOSED
 
 
 async def test_a_client_that_stops_reading_the_answer(serve: Serve) -> None:

@@ -368,6 +368,72 @@ def test_a_client_that_reads_no_further_blames_no_instance(timeouts: Timeouts) -
     stage.assert_all_is_settled()
 
 
+def choked(policies: Policies, unsent_bytes: int | None) -> tuple[Stage, Play]:
+    """Bring a client to the point where it takes no more of its answer, for now."""
+    stage = Stage("a", policies)
+    stage.pass_time(0.0)
+    play, connection = stage.relaying()
+    play.client.unsent = unsent_bytes
+    connection.body(b"x" * 10_000)
+    play.exchange.client_paused()
+    return stage, play
+
+
+@pytest.mark.parametrize("taken_bytes", [0, 199])
+def test_a_client_that_takes_its_answer_too_slowly_is_cut(taken_bytes: int) -> None:
+    stage, play = choked(least(), 10_000)
+    stage.pass_time(119.0)
+    play.client.unsent = 10_000 - taken_bytes
+    assert not play.client.is_over
+
+    stage.pass_time(1.0)
+
+    assert ["head 200", "body", "abort"] == play.client.said
+    assert Failure.CLIENT_GONE is play.exchange.failure
+    assert "slower than min_rate" in play.exchange.detail
+    assert BreakerState.CLOSED is stage.breaker_state("a")
+    stage.assert_all_is_settled()
+
+
+def test_a_client_that_takes_its_answer_slowly_but_steadily_has_all_the_time() -> None:
+    """Before it has room for more of it, hours may pass."""
+    stage, play = choked(least(), 10_000)
+    for minute in range(48):
+        play.client.unsent = 10_000 - 200 * minute
+        stage.pass_time(60.0)
+
+    assert not play.client.is_over
+    play.exchange.client_resumed(stage.clock())
+    stage.pass_time(299.0)
+    assert not play.client.is_over
+
+
+@pytest.mark.parametrize(("least_bytes", "unsent_bytes"), [(None, 10_000), (100, None)])
+def test_where_no_rate_is_asked_for_or_nobody_can_tell_it_the_idle_timeout_holds(
+    least_bytes: int | None, unsent_bytes: int | None
+) -> None:
+    stage, play = choked(least(least_bytes), unsent_bytes)
+    stage.pass_time(299.0)
+    assert not play.client.is_over
+
+    stage.pass_time(1.0)
+
+    assert Failure.CLIENT_GONE is play.exchange.failure
+    assert "reads no further" in play.exchange.detail
+
+
+def test_a_client_that_took_no_more_before_its_answer_began_is_watched_too() -> None:
+    stage = Stage("a", least())
+    play, connection = stage.sending()
+    play.client.unsent = 500
+    play.exchange.client_paused()
+    connection.head()
+
+    stage.pass_time(120.0)
+
+    assert "slower than min_rate" in play.exchange.detail
+
+
 def test_an_upload_that_halts_behind_an_early_head_blames_no_instance() -> None:
     stage = Stage("a", Policies(timeouts=Timeouts(idle_s=60.0), breaker=ONE_STRIKE))
     play, _ = stage.relaying(b"POST", None)
