@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
-from typing import Self
+from typing import cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.fakes.gateway import ask, routes_file
 from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.memory import PeakOfMemory
 from tests.fakes.tls import Authority
+from tests.fakes.waiting import wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
 
@@ -69,47 +71,65 @@ CASES = [("plain", kind) for kind in KINDS] + [
 ]
 
 
-class Instance:
-    """Sends a large body without an end of its own, and reads nothing but the head."""
+class Instance(asyncio.Protocol):
+    """One connection: sends a large body for a GET, and reads nothing but the head."""
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        self._server: asyncio.Server
-        self._tasks: set[asyncio.StreamWriter] = set()
-        self.port = 0
+    def __init__(self, made: set[asyncio.Transport]) -> None:
+        self._made = made
+        self._head = b""
+        self._pieces: Iterator[bytes] = iter(())
+        self._may_write = True
+        self._transport: asyncio.Transport
 
-    async def __aenter__(self) -> Self:
-        listener = small(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        self._server = await asyncio.start_server(
-            self._converse, sock=listener, backlog=COUNT, ssl=self._context, limit=1024
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._made.add(self._transport)
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._tasks:
-            writer.transport.abort()
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" not in self._head:
+            return
+        self._transport.pause_reading()
+        if b"websocket" in self._head:
+            self._transport.write(SWITCHES)
+        elif self._head.startswith(b"GET"):
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES)
+        if self._head.startswith(b"GET") and b"/silent" not in self._head:
+            piece = FRAME if b"websocket" in self._head else bytes(65536)
+            self._pieces = repeat(piece, BODY_BYTES // 65536)
+            self._go_on()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            if head.startswith(b"POST"):
-                return
-            if b"websocket" in head:
-                writer.write(SWITCHES)
-                if b"/silent" in head:
-                    return
-                piece = FRAME
-            else:
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES)
-                piece = bytes(65536)
-            for _ in range(BODY_BYTES // 65536):
-                writer.write(piece)
-                await writer.drain()
+    def pause_writing(self) -> None:
+        self._may_write = False
+
+    def resume_writing(self) -> None:
+        self._may_write = True
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._made.discard(self._transport)
+
+    def _go_on(self) -> None:
+        while self._may_write and (piece := next(self._pieces, None)) is not None:
+            self._transport.write(piece)
+
+
+@asynccontextmanager
+async def instances(context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """Give the port of an instance; in the end nothing of its connections is left."""
+    made: set[asyncio.Transport] = set()
+    listener = small(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Instance(made), sock=listener, backlog=COUNT, ssl=context
+    )
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.close()
+        for transport in tuple(made):
+            transport.abort()
+        await wait_until(lambda: not made)
 
 
 def small(sock: socket.socket) -> socket.socket:
@@ -147,6 +167,15 @@ async def flood(writer: asyncio.StreamWriter, again: bytes, count: int) -> None:
             await writer.drain()
 
 
+async def leave(*visitors: asyncio.StreamWriter) -> None:
+    """Go at once, and leave nothing behind."""
+    for one in visitors:
+        one.transport.abort()
+    for one in visitors:
+        with contextlib.suppress(OSError):
+            await one.wait_closed()
+
+
 @asynccontextmanager
 async def gateway(
     folder: Path, side: str
@@ -157,11 +186,11 @@ async def gateway(
     is_secured = side == "tls instances"
     scheme = "https" if is_secured else "http"
     context = authority.instance_context("localhost") if is_secured else None
-    async with Instance(context) as instance:
+    async with instances(context) as port:
         routes = routes_file(
             {
                 "web": {
-                    "servers": [f"{scheme}://localhost:{instance.port}"],
+                    "servers": [f"{scheme}://localhost:{port}"],
                     **({"tls": {"ca_file": str(authority.ca_file)}} if is_secured else {}),
                 }
             },
@@ -203,9 +232,8 @@ async def test_little_is_held_for_a_connection_that_takes_nothing(
         async with asyncio.TaskGroup() as tasks:
             sending = [tasks.create_task(flood(one, again, count)) for one in visitors if again]
             held_bytes = await settled_bytes(memory) - before_bytes
-            for one in (*visitors, warm):
-                one.transport.abort()
             for task in sending:
                 task.cancel()
+        await leave(*visitors, warm)
 
     assert held_bytes / COUNT < MOST_BYTES_EACH
