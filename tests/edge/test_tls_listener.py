@@ -19,6 +19,7 @@ from gateway.edge.peers import Peers
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.server import ServeOptions, Site, SiteServer, listen
 from gateway.edge.tls import Certificates, TlsFiles
+from gateway.runtime.backlog import Backlog
 from gateway.settings import load_settings
 from tests.fakes.client import RawClient
 from tests.fakes.engine import Stage
@@ -51,12 +52,14 @@ async def listening(
     """Give the port of a listener whose gateway has no route that is asked for."""
     pair = authority.pair("localhost")
     certificates = Certificates(TlsFiles(pairs=((pair.cert, pair.key),)))
+    engine = Stage().engine
+    engine.backlog = Backlog()  # that of the Stage waits for turns that a test has to play
     networks = load_settings({"trusted_proxies": "127.0.0.0/8"}).trusted_proxies
     site = Site(
         name="tls",
         app=no_app,
         listener=listen("127.0.0.1", 0),
-        http=FastFace(Stage().engine, Peers(networks), FaceOptions()),
+        http=FastFace(engine, Peers(networks), FaceOptions()),
         tls=certificates.context,
         is_proxied=is_proxied,
     )
