@@ -86,6 +86,7 @@ class Place:
         if not self.is_left:
             self.is_left = True
             self._places.left(self)
+            self.holder = None  # which knows its place: or only the collector would free both
 
 
 class Places:

@@ -18,7 +18,7 @@ from tests.fakes.gateway import RunningGateway, ask, routes_file
 from tests.fakes.instance import Instance
 from tests.fakes.load import hammer
 from tests.fakes.programs import find_program
-from tests.fakes.scenes import close, respond
+from tests.fakes.scenes import respond
 from tests.fakes.traffic import last_from, steady
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
@@ -373,7 +373,7 @@ async def test_an_instance_that_moves_to_another_port_starts_afresh(
         ScriptedUpstream() as new,
         gateway_for(agent, tmp_path) as gateway,
     ):
-        old.on_request(close())
+        old.on_request(respond(503))
         await register(agent, old)
         await until_known(gateway, 1)
         while not gateway.logged("breaker_opened"):

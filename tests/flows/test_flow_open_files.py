@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import signal
 from contextlib import AsyncExitStack
@@ -12,7 +13,9 @@ import pytest
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import ask, routes_to
 from tests.fakes.gateway_run import GatewayRun
+from tests.fakes.scenes import hold, play, respond
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +24,9 @@ async def test_clients_are_bounded_by_the_open_files_and_the_admin_port_goes_on(
     tmp_path: Path,
 ) -> None:
     """A hard limit of 300 is enough for 75 clients, whatever the settings say."""
+    released = asyncio.Event()
     async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        web.on_request(play(hold(released), respond()))
         gateway = GatewayRun(routes_to(web), tmp_path)
         gateway.open_files = (100, 300)
         await stack.enter_async_context(gateway)
@@ -32,15 +37,15 @@ async def test_clients_are_bounded_by_the_open_files_and_the_admin_port_goes_on(
         served = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(75)]
         for client in served:
             await client.send(ask())
-            assert (await client.read_response()).status == 200
+        await wait_until(lambda: len(web.requests) == 75)  # who is idle would give way
         over = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(100)]
         for client in over:
             said = await client.read_until_closed()
             assert said == b"" or said.startswith(b"HTTP/1.1 503 ")
 
         assert (await gateway.ask_admin("/readyz")).status_code == 200
+        released.set()
         for client in served:
-            await client.send(ask())
             assert (await client.read_response()).status == 200
         assert gateway.logged("accept_failed") == []
 
