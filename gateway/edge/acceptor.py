@@ -255,6 +255,9 @@ class Acceptor:
         except (OSError, ProxyProtocolError) as error:
             _log.debug("connection_refused", reason=str(error) or type(error).__name__)
             return False
+        except Exception:  # noqa: BLE001 -- a mistake of ours ends this connection alone
+            _log.exception("task_failed", task="accept")
+            return False
         return True
 
     async def _secure(self, protocol: asyncio.Protocol, sock: socket.socket, tls: Tls) -> None:

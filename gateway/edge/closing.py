@@ -7,6 +7,7 @@ Closing with unread bytes makes the kernel send a reset, which may destroy what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import sys
@@ -21,6 +22,15 @@ def reset(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and not transport.is_closing():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+def give_up(transport: asyncio.Transport) -> None:
+    """Close at once: with a reset if not all was sent, for what was must not look whole."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and transport.get_write_buffer_size() > 0:
+        with contextlib.suppress(OSError):  # it may be closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
 
 

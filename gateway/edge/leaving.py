@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.core.failure import Failure
+from gateway.edge.closing import give_up
 from gateway.edge.wire import Framing
 
 if TYPE_CHECKING:
@@ -131,4 +132,4 @@ class Leaving(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once, whatever has not been sent yet."""
-        self._transport.abort()
+        give_up(self._transport)

@@ -26,7 +26,7 @@ from gateway.core.failure import Failure
 from gateway.core.message import AnswerHead, Fields, Request
 from gateway.edge import hops
 from gateway.edge.accept import Refusal
-from gateway.edge.closing import end, reset, unsent_bytes
+from gateway.edge.closing import end, give_up, reset, unsent_bytes
 from gateway.edge.face import ServerState
 from gateway.edge.leaving import Leaving
 from gateway.edge.places import Place
@@ -222,7 +222,7 @@ class ClientConnection(Leaving):
             self._is_late = not self._is_late and self._transport.get_write_buffer_size() > 0
             self.deadline_s = now_s + self._keepalive_timeout_s
             if not self._is_late:
-                self._transport.abort()
+                give_up(self._transport)
         elif self._reader.begun:
             self._refuse(Failure.REQUEST_TIMEOUT, "the head of the request did not come in time")
             self.flush()

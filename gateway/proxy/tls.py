@@ -83,6 +83,7 @@ def client_context(policy: TlsPolicy) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a request in hand could not go on meanwhile
     context.set_alpn_protocols(["http/1.1"])
     if policy.skip_verify:
         context.check_hostname = False

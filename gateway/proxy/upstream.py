@@ -189,9 +189,13 @@ class UpstreamConnection(asyncio.Protocol):
         """Take what the instance sent, and tell the Exchange what it means."""
         exchange = self._exchange
         now_s = self._clock()
-        if exchange is None or (self._begun_in == self._outbox.round and self.was_used):
-            self._let_go_unasked(exchange, now_s)
-            return
+        if exchange is None or self._begun_in == self._outbox.round:
+            if exchange is None or self.was_used:
+                self._let_go_unasked(exchange, now_s)
+                return
+            # It speaks first. Nobody else can be meant by that, but what it says to the request
+            # that leaves now would answer the next one.
+            self._has_extra = True
         try:
             try:
                 start = self._read_head(exchange, data, 0, now_s) if self._part is _HEAD else 0

@@ -124,7 +124,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         """Take the end of the plain connection: if the session has not ended, it was cut."""
         self._is_at_end = True
         self._incoming.write_eof()
-        if self._has_put_off or self._is_paused:
+        if self._state is _OPEN and (self._has_put_off or self._is_paused):
             return True  # what is here already is looked at before the end
         if self._state is _OPEN:
             self._read()
@@ -260,6 +260,8 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         else:
             self._send()
             self._start_ending()
+            if not self._is_server:
+                self._plain.close()  # or a pool would give it out for a while
 
     # --- The transport of the protocol -----------------------------------------------------------
 

@@ -233,3 +233,19 @@ def test_an_answer_that_breaks_off_is_no_whole_one(
         pytest.raises(ConnectionResetError),
     ):
         runner.run(ask_over_a_socket(breaks_off=True))
+
+
+@pytest.mark.parametrize("unsent_bytes", [0, 10])
+async def test_a_response_that_is_given_up_before_all_of_it_was_sent_does_not_look_whole(
+    visit: Visit, unsent_bytes: int
+) -> None:
+    """The end of the connection would be the end of the response (HTTP/1.0, RFC 9112 §6.3)."""
+    visit.transport.unsent_bytes = 10
+    visit.send(b"GET /nowhere HTTP/1.0\r\nHost: a\r\n\r\n")
+    visit.pass_time(3)
+    assert "closed" == visit.transport.ending
+
+    visit.transport.unsent_bytes = unsent_bytes
+    visit.connection.drop()
+
+    assert bool(unsent_bytes) is bool(visit.transport.sock.options)

@@ -47,6 +47,10 @@ def test_with_a_file_of_authorities_those_of_the_system_do_not_count(authority: 
     assert 1 == own.cert_store_stats()["x509_ca"]
 
 
+def test_instances_may_not_renegotiate() -> None:
+    assert client_context(TlsPolicy(skip_verify=True)).options & ssl.OP_NO_RENEGOTIATION
+
+
 def test_a_context_is_made_once_for_each_policy_and_content(authority: Authority) -> None:
     clients = TlsClients()
     first = service(ca_file=str(authority.ca_file))

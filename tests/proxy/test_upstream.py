@@ -299,6 +299,18 @@ def test_what_comes_once_the_request_has_left_is_its_answer() -> None:
     assert OK_EVENTS == exchange.events
 
 
+def test_an_instance_that_speaks_first_gets_no_second_request() -> None:
+    """What it says to the request that leaves behind it would answer the next one."""
+    line = Line(outbox=Outbox(lambda _: None))
+    exchange = line.begin()
+
+    line.receive(OK)
+
+    assert OK_EVENTS == exchange.events
+    assert line.connection.is_closing
+    assert [] == line.home.taken_back
+
+
 def test_an_instance_may_refuse_a_new_connection_before_it_reads() -> None:
     """Nobody else can be meant by it."""
     line = Line(outbox=Outbox(lambda _: None))
