@@ -1,4 +1,4 @@
-"""The instances: one nginx that is all of them, and an echo for WebSocket.
+"""The instances: one nginx that is all of them, an echo for WebSocket, and one for floods.
 
 `/told/` says what a request looked like when it arrived; a POST is read whole before it is
 answered, as an application would.
@@ -37,11 +37,15 @@ _TOLD = json.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where instances are: two, one on all of 127.0.0.0/8, two that echo, and nobody."""
+    """Where instances are: two, one on all of 127.0.0.0/8, two that echo, one for floods.
+
+    `nobody` is a port at which nobody listens.
+    """
 
     plain: tuple[int, int]
     everywhere: int
     echo: tuple[int, int]
+    flood: int
     nobody: int
 
 
@@ -55,17 +59,22 @@ def instances(folder: Path, cores: frozenset[int]) -> Iterator[Ports]:
             plain=(free_port(), free_port()),
             everywhere=free_port(),
             echo=(free_port(), free_port()),
+            flood=free_port(),
             nobody=reserved.getsockname()[1],
         )
         for name, size_bytes in _SIZES.items():
             (folder / f"{name}.bin").write_bytes(b"0123456789abcdef" * (size_bytes // 16))
-        echo = [str(which("python")), "-m", "benchmarks.apps.echo", *map(str, ports.echo)]
+        app = [str(which("python")), "-m"]
+        echo = Command(words=[*app, "benchmarks.apps.echo", *map(str, ports.echo)])
+        flood = Command(words=[*app, "benchmarks.apps.flood", str(ports.flood)])
         with (
             running(_nginx(folder, ports), folder, cores) as nginx,
-            running(Command(words=echo), folder, cores) as echoing,
+            running(echo, folder, cores) as echoing,
+            running(flood, folder, cores) as flooding,
         ):
-            for port, program in ((ports.everywhere, nginx), (ports.echo[1], echoing)):
-                wait_for(port, program)
+            wait_for(ports.everywhere, nginx)
+            wait_for(ports.echo[1], echoing)
+            wait_for(ports.flood, flooding)
             yield ports
 
 

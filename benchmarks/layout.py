@@ -57,6 +57,14 @@ def many_routes(names: Sequence[str], ports: Sequence[int]) -> Layout:
     return Layout({prefix(name): "users" for name in names}, {"users": addresses})
 
 
+def beside(layout: Layout, port: int) -> Layout:
+    """Add a route and a service for the instance that floods, and takes floods."""
+    return Layout(
+        {**layout.routes, prefix("flood"): "flood"},
+        {**layout.services, "flood": [f"{LOOPBACK}:{port}"]},
+    )
+
+
 def fleet(names: Sequence[str], each: int, port: int) -> Layout:
     """Give each name a route and a service with `each` instances.
 

@@ -17,8 +17,17 @@ from benchmarks.check import (
     wait_ready,
 )
 from benchmarks.instances import Ports, free_port
-from benchmarks.layout import LOOPBACK, Certificate, Layout, Site, fleet, many_routes, prefix
-from benchmarks.load import echo
+from benchmarks.layout import (
+    LOOPBACK,
+    Certificate,
+    Layout,
+    Site,
+    beside,
+    fleet,
+    many_routes,
+    prefix,
+)
+from benchmarks.load import echo, flood
 from benchmarks.load.h2load import FixedRate
 from benchmarks.load.idle import connected
 from benchmarks.load.outcome import Outcome
@@ -143,6 +152,8 @@ def _site(work: Work, bench: Bench, layout: Layout) -> Site:
 
 
 def _layout(work: Work, ports: Ports) -> Layout:
+    if work.flood:
+        return beside(many_routes(names_of(work), ports.plain), ports.flood)
     if work.services:
         return fleet(names_of(work), INSTANCES_EACH, ports.everywhere)
     listening = ports.echo if work.load is Load.ECHO else ports.plain
@@ -187,4 +198,18 @@ def _idle(case: _Case) -> _Loaded:
     return _Loaded(outcome, cpu_s(case.program.pid) - before_s, grown)
 
 
-_LOADS = {Load.CLOSED: _closed, Load.HALF: _half, Load.ECHO: _echo, Load.IDLE: _idle}
+def _flood(case: _Case) -> _Loaded:
+    bench, work = case.bench, case.work
+    authority = bench.authority if work.has_tls else None
+    return case.weigh(
+        lambda: flood.run(case.site.port, work.flood, seconds=bench.seconds, authority=authority)
+    )
+
+
+_LOADS = {
+    Load.CLOSED: _closed,
+    Load.HALF: _half,
+    Load.ECHO: _echo,
+    Load.IDLE: _idle,
+    Load.FLOOD: _flood,
+}

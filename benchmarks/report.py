@@ -65,6 +65,9 @@ def _work(work: Work, summary: Summary) -> Iterator[str]:
     if work.unit is Unit.CONNECTION:
         head: tuple[str, ...] = ("", work.unit.value, "connections", "RSS MB")
         return rows(head, (_idle(peer, work.key, summary) for peer in _cheapest(work, summary)))
+    if work.unit is Unit.WAIT:
+        head = ("", work.unit.value, "p99 ms", "p50 ms", "flood MB/s", "busy")
+        return rows(head, (_flood(peer, work.key, summary) for peer in _cheapest(work, summary)))
     head = ("", f"CPU {work.unit.value}", "x Envoy", "x HAProxy", "per s", "p50 ms", "p99 ms")
     head = (*head, "RSS MB", "ready s")
     return rows(head, (_line(peer, work, summary) for peer in _cheapest(work, summary)))
@@ -102,6 +105,18 @@ def _idle(peer: str, work: str, summary: Summary) -> tuple[str, ...]:
 
     rss_mb = median("rss_bytes") / _MB
     return _TITLES[peer], f"{median('cost'):.1f}", f"{median('count'):,.0f}", f"{rss_mb:,.0f}"
+
+
+def _flood(peer: str, work: str, summary: Summary) -> tuple[str, ...]:
+    def median(metric: str, scale: float) -> float:
+        return (summary.median(Place(peer, work, metric)) or 0.0) / scale
+
+    longest_ms = summary.longest(Place(peer, work)) or 0.0
+    return (
+        *(_TITLES[peer], f"{longest_ms:.1f}", f"{median('p99_us', 1e3):.1f}"),
+        *(f"{median('p50_us', 1e3):.1f}", f"{median('bytes_per_s', _MB):,.0f}"),
+        f"{median('busy', 1):.0%}",
+    )
 
 
 def write(results: Results, about: Circumstances, docs: Path = DOCS) -> None:

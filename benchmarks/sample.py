@@ -17,7 +17,7 @@ class Sample:
 
     `cost` is in the work's unit. `busy` is how much of its core the proxy used: well below 1, the
     rate is not its highest, because load or instances had no time. Latencies are None where there
-    are none.
+    are none. `bytes_per_s` is what else went over its connections, where the load counts it.
     """
 
     peer: str
@@ -30,6 +30,7 @@ class Sample:
     rss_bytes: int
     ready_s: float
     busy: float
+    bytes_per_s: float
     count: int
     wrong: int
 
@@ -60,6 +61,7 @@ class Sample:
             rss_bytes=rss_bytes,
             ready_s=ready_s,
             busy=cpu_s / outcome.seconds,
+            bytes_per_s=outcome.bytes / outcome.seconds,
             count=outcome.count,
             wrong=outcome.wrong,
         )
@@ -70,4 +72,6 @@ def _cost(work: Work, outcome: Outcome, cpu_s: float, grown_bytes: int) -> float
         return grown_bytes / outcome.count / _KB
     if work.unit is Unit.GIB:
         return cpu_s * 1e3 / (outcome.bytes / _GIB)
+    if outcome.longest_us is not None:
+        return outcome.longest_us / 1e3
     return cpu_s * 1e6 / outcome.count

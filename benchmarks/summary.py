@@ -8,7 +8,10 @@ from statistics import median
 
 from benchmarks.sample import Sample
 
-METRICS = ("cost", "rate", "p50_us", "p99_us", "rss_bytes", "ready_s", "busy", "count")
+METRICS = (
+    *("cost", "rate", "p50_us", "p99_us", "rss_bytes", "ready_s", "busy", "count"),
+    "bytes_per_s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class Summary:
         """Give the median of all rounds, None where there is no figure."""
         values = self.figures(place).values()
         return median(values) if values else None
+
+    def longest(self, place: Place) -> float | None:
+        """Give the highest of all rounds, None where there is no figure."""
+        return max(self.figures(place).values(), default=None)
 
     def ratio(self, over: Place, under: Place) -> float | None:
         """Give the median of the ratios within each round, None where there is none.

@@ -13,6 +13,7 @@ class Load(enum.Enum):
     HALF = "at half of the peer's own highest rate"
     ECHO = "WebSocket messages, each sent when the last came back"
     IDLE = "connections that stay"
+    FLOOD = "small GETs, while another client or an instance floods"
 
 
 class Unit(enum.Enum):
@@ -22,6 +23,7 @@ class Unit(enum.Enum):
     GIB = "ms/GiB"
     MESSAGE = "µs/message"
     CONNECTION = "KB/connection"
+    WAIT = "ms waited at most"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,8 @@ class Work:
 
     `body_bytes` is that of the request, `answer` names what the instances say: nothing for a small
     JSON, else a size. `routes` and `services` are how many the peer knows; with `services` each
-    has 20 instances and a route of its own. `rounds` is how many rounds are enough at most.
+    has 20 instances and a route of its own. `flood` names one of FLOODS. `rounds`
+    is how many rounds are enough at most.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Work:
     is_browser: bool = False
     body_bytes: int = 0
     answer: str = ""
+    flood: str = ""
     connections: int = 64
     has_tls: bool = False
     has_log: bool = False
@@ -50,6 +54,19 @@ class Work:
 
 INSTANCES_EACH = 20
 IDLE_CONNECTIONS = 10_000
+
+
+def _flood(key: str, title: str, flood: str = "") -> Work:
+    return Work(
+        key=f"flood-{key}",
+        title=f"longest wait beside {title}",
+        load=Load.FLOOD,
+        unit=Unit.WAIT,
+        flood=flood or key,
+        has_tls=key == "tls",
+        rounds=2,
+    )
+
 
 WORKS = (
     Work(key="get", title="small GET"),
@@ -75,6 +92,13 @@ WORKS = (
         unit=Unit.CONNECTION,
         rounds=1,
     ),
+    _flood("requests", "pipelined requests that the proxy answers itself"),
+    _flood("tls", "the same over TLS", flood="requests"),
+    _flood("paths", "pipelined requests with paths of 2,500 escapes"),
+    _flood("lists", "requests with 60,000 commas in Connection"),
+    _flood("upload", "an upload in chunks of one byte"),
+    _flood("download", "an answer in chunks of one byte"),
+    _flood("frames", "WebSocket frames without content"),
 )
 
 

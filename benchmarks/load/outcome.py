@@ -21,6 +21,7 @@ class Outcome:
     bytes: int = 0
     p50_us: float | None = None
     p99_us: float | None = None
+    longest_us: float | None = None
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from benchmarks.peers.caddy import CADDY
 from benchmarks.peers.envoy import ENVOY
-from benchmarks.peers.gateway import ASGI_FACE, GATEWAY
+from benchmarks.peers.gateway import ASGI_FACE, BOUNDED_ASGI_FACE, GATEWAY
 from benchmarks.peers.haproxy import HAPROXY
 from benchmarks.peers.nginx import NGINX
 from benchmarks.peers.peer import Peer
@@ -20,6 +20,7 @@ from benchmarks.peers.traefik import TRAEFIK
 PEERS = (
     GATEWAY,
     ASGI_FACE,
+    BOUNDED_ASGI_FACE,
     ENVOY,
     HAPROXY,
     NGINX,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.instances import free_port
 from benchmarks.layout import LOOPBACK, Site
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import FLOODS, Peer
 from benchmarks.processes import Command
 from benchmarks.tools import which
 from gateway.core.model import Instance, Snapshot
@@ -42,6 +43,12 @@ def _run_asgi(site: Site) -> Command:
         ],
         environment={**_environment(site), "GATEWAY_CONFIG": str(_routes(site))},
     )
+
+
+def _run_bounded_asgi(site: Site) -> Command:
+    """Run it as the README says, with the protocol that bounds what a client sends ahead."""
+    command = _run_asgi(site)
+    return replace(command, words=[*command.words, "--http", "h11", "--limit-concurrency", "1000"])
 
 
 def _environment(site: Site) -> dict[str, str]:
@@ -115,4 +122,10 @@ ASGI_FACE = Peer(
     title="gateway, ASGI face",
     start=_run_asgi,
     works=frozenset({"get", "browser", "post2k", "answer10k"}),
+)
+BOUNDED_ASGI_FACE = Peer(
+    key="asgi-h11",
+    title="gateway, ASGI face, h11",
+    start=_run_bounded_asgi,
+    works=(ASGI_FACE.works | FLOODS) - {"flood-tls", "flood-frames"},
 )

@@ -114,6 +114,25 @@ def test_a_rate_has_a_floor() -> None:
     assert bound.limit(bound.bound) == "≥ 2"
 
 
+def test_of_waits_the_longest_of_all_rounds_counts() -> None:
+    waits = [
+        Sample.of(
+            *("gateway", WORK["flood-upload"], number),
+            outcome=Outcome(count=9, seconds=2, wrong=0, bytes=10, longest_us=longest_us),
+            cpu_s=1,
+            rss_bytes=1,
+            ready_s=1,
+            grown_bytes=0,
+        )
+        for number, longest_us in enumerate((3_000, 60_000, 2_000))
+    ]
+
+    rows = list(table(Summary(waits)))
+
+    title = "longest wait beside an upload in chunks of one byte"
+    assert rows == [(title, "≤ 50 ms", "", "60.00 ms", "NOT MET")]
+
+
 def test_the_table_has_only_what_was_measured() -> None:
     summary = Summary([sample("gateway", 30), sample("envoy", 40)])
 

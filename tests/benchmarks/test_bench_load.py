@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import socket
 import threading
@@ -15,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import frames
+from benchmarks.floods import FLOODS
+from benchmarks.load.flood import Asking, Flooding, Where
 from benchmarks.load.h2load import read_log
 from benchmarks.load.idle import connected
 from benchmarks.load.outcome import Outcome, percentile
 from benchmarks.load.wrk import write_script
 from benchmarks.requests import Request, requests_of
 from benchmarks.works import WORKS, Load, Work
+from tests.fakes.waiting import PATIENCE_S
 
 BY_KEY = {work.key: work for work in WORKS}
 
@@ -183,6 +187,68 @@ def test_a_connection_that_is_closed_meanwhile_is_no_idle_one(
         connected(port, 3, requests_of(BY_KEY["idle"])[0]),
     ):
         accepted[1].shutdown(socket.SHUT_RDWR)
+
+
+# --- Floods --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taker() -> Iterator[tuple[int, queue.Queue[bytes]]]:
+    """Take from every connection what comes at first, keep it in the queue, and close."""
+    taken: queue.Queue[bytes] = queue.Queue()
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                taken.put(client.recv(100_000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield listener.getsockname()[1], taken
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def test_a_flood_whose_connection_is_closed_goes_on_over_another_one(
+    taker: tuple[int, queue.Queue[bytes]],
+) -> None:
+    port, taken = taker
+    flooding = Flooding(Where(port, None), FLOODS["upload"])
+
+    flooding.start()
+    starts = [taken.get(timeout=PATIENCE_S)[:50] for _ in range(3)]
+    flooding.stop()
+    flooding.join()
+
+    assert starts == [FLOODS["upload"].start[:50]] * 3
+
+
+def test_who_asks_beside_a_flood_counts_answers_and_what_went_wrong(
+    greeter: tuple[int, list[socket.socket]], taker: tuple[int, queue.Queue[bytes]]
+) -> None:
+    answered, dropped = (Asking(Where(port, None)) for port in (greeter[0], taker[0]))
+
+    answered.run(0)
+    dropped.run(0)
+
+    assert (len(answered.took_s), answered.wrong) == (1, 0)
+    assert (len(dropped.took_s), dropped.wrong) == (0, 1)
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_is_many_small_pieces_or_comes_from_the_instance(name: str) -> None:
+    flood = FLOODS[name]
+
+    assert flood.start or flood.again
+    assert len(flood.piece) % max(len(flood.again), 1) == 0
+    assert all(work.flood in {"", *FLOODS} for work in WORKS)
 
 
 def test_every_load_has_a_work() -> None:
