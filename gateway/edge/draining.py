@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil, inf
 
-from gateway.edge.leaving import Leaving
+from gateway.edge.protocol import ClientConnection
 
 TICK_S = 0.1
 _IDLE_SPREAD_S = 1.0
@@ -48,7 +48,7 @@ class Drain:
         self,
         times: DrainTimes,
         *,
-        connections: Callable[[], list[Leaving]],
+        connections: Callable[[], list[ClientConnection]],
         beginning_count: Callable[[], int],
         hurry: asyncio.Event,
     ) -> None:
@@ -76,12 +76,12 @@ class Drain:
 
     async def end(self) -> None:
         """End the connections that are left, and give what was said last a second to be read."""
-        await self._each(self._connections(), Leaving.cut)
+        await self._each(self._connections(), ClientConnection.cut)
         end_s = self._clock() + (TICK_S if self._hurry.is_set() else _LAST_WORDS_S)
         # Nothing tells when the last one is gone.
         while self._connections() and self._clock() < end_s:  # noqa: ASYNC110
             await asyncio.sleep(TICK_S / 4)
-        await self._each(self._connections(), Leaving.drop)
+        await self._each(self._connections(), ClientConnection.drop)
         await asyncio.sleep(0)  # the transports close in the next turn of the loop
 
     @property
@@ -98,7 +98,7 @@ class Drain:
         count = self._quota if idle_s else len(due)
         await self._each(due[:count], _close_if_idle)
 
-    def _is_due(self, one: Leaving, now_s: float) -> bool:
+    def _is_due(self, one: ClientConnection, now_s: float) -> bool:
         """Tell whether a connection has been idle for so long while the gateway stops."""
         since_s = one.idle_since_s
         return since_s < inf and max(since_s, self._started_s) + self._times.idle_s <= now_s
@@ -108,9 +108,11 @@ class Drain:
             return
         tunnels = [one for one in self._connections() if one.is_tunnel]
         ticks_left = max(1.0, (end_s - now_s) / TICK_S)
-        await self._each(tunnels[: ceil(len(tunnels) / ticks_left)], Leaving.cut)
+        await self._each(tunnels[: ceil(len(tunnels) / ticks_left)], ClientConnection.cut)
 
-    async def _each(self, connections: Iterable[Leaving], do: Callable[[Leaving], None]) -> None:
+    async def _each(
+        self, connections: Iterable[ClientConnection], do: Callable[[ClientConnection], None]
+    ) -> None:
         for count, one in enumerate(connections, 1):
             do(one)
             if count % _MOST_AT_ONCE == 0:
@@ -122,11 +124,11 @@ class Drain:
                 await self._hurry.wait()
 
 
-def _idle_since_s(one: Leaving) -> float:
+def _idle_since_s(one: ClientConnection) -> float:
     return one.idle_since_s
 
 
-def _close_if_idle(one: Leaving) -> None:
+def _close_if_idle(one: ClientConnection) -> None:
     """Close a connection, unless its client has asked for something meanwhile."""
     if one.idle_since_s < inf:
         one.shutdown()

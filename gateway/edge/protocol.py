@@ -28,7 +28,6 @@ from gateway.edge import hops
 from gateway.edge.accept import Refusal
 from gateway.edge.closing import end, give_up, reset, unsent_bytes
 from gateway.edge.face import ServerState
-from gateway.edge.leaving import Leaving
 from gateway.edge.places import Place
 from gateway.edge.proxy_protocol import Told
 from gateway.edge.reader import RequestReader
@@ -54,7 +53,7 @@ _LINGER_S = 2.0
 _TUNNEL, _CHUNKED, _CLOSED = Framing.TUNNEL, Framing.CHUNKED, Framing.CLOSE
 
 
-class ClientConnection(Leaving):
+class ClientConnection(asyncio.Protocol):
     """One client's connection: Receiver of its reader, ClientSide of its Exchange.
 
     `told` is what the PROXY protocol said in front of it, None on a listener without. `place` is
@@ -415,6 +414,90 @@ class ClientConnection(Leaving):
         if self._reader.held_bytes:
             self._backlog.add(self)
         self._set_reading()
+
+    # --- The drain and the limits ask, and tell -------------------------------------------------
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether it carries another protocol, such as WebSocket."""
+        return self._framing is Framing.TUNNEL and self._exchange is not None
+
+    @property
+    def idle_since_s(self) -> float:
+        """When its last response ended, or it was accepted (loop time); inf while it is in use.
+
+        It follows from the deadline, so that nothing has to be noted for each request.
+        """
+        if self._exchange is not None or self._is_lingering or self._reader.begun:
+            return inf
+        if self._request_count:
+            return self.deadline_s - self._keepalive_timeout_s
+        return self.deadline_s - self._face.options.head_timeout_s
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether it counts as a connection: it is not being refused, and has not given way."""
+        place = self._place
+        return place is not None and place.is_counted
+
+    @property
+    def request_count(self) -> int:
+        """How many requests it has carried."""
+        return self._request_count
+
+    @property
+    def spare_since_s(self) -> float:
+        """Since when it is idle (loop time), inf while it may not be closed for another one.
+
+        One that has asked for nothing yet is left alone for a moment: that may be on its way.
+        """
+        since_s = self.idle_since_s
+        if not self._request_count and self._clock() < since_s + self._face.options.grace_s:
+            return inf
+        return since_s
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether its client does not read its response, or has sent a part of a head only."""
+        return self._is_choked or (self._exchange is None and bool(self._reader.begun))
+
+    def finish(self) -> None:
+        """Say `Connection: close` with the response in hand; an idle connection stays open."""
+        if self._exchange is not None:
+            self._stays = False
+
+    def shutdown(self) -> None:
+        """Take no more requests: close after the response in hand, or now."""
+        self._stays = False
+        if self._exchange is None and not self._is_lingering:
+            self._linger()
+
+    def leave_place(self) -> None:
+        """Close it, and let another one have its place now."""
+        assert self._place is not None, "it was made"
+        self._place.give_way()
+
+    def give_way(self, *, at_once: bool) -> None:
+        """Close it: another one has its place now."""
+        if self.idle_since_s < inf and not at_once:
+            self.shutdown()
+        else:
+            self.drop()
+
+    def cut(self) -> None:
+        """End what is in hand: the time to finish it is over."""
+        if self.is_tunnel:
+            assert self._exchange is not None
+            self._exchange.tunnel.close(self._exchange, self._clock())
+        elif self._exchange is not None or (self._reader.begun and not self._is_lingering):
+            self._refuse(Failure.DRAINING, "the gateway stops, and the time to finish is over")
+            self.flush()
+        else:
+            self.shutdown()
+
+    def drop(self) -> None:
+        """Close at once, whatever has not been sent yet."""
+        give_up(self._transport)
 
     # --- Ends ------------------------------------------------------------------------------------
 

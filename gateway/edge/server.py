@@ -26,7 +26,6 @@ from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries, Tls
 from gateway.edge.asgi import AnswerBrokenOffError
 from gateway.edge.draining import Drain, DrainTimes
 from gateway.edge.fast import FastFace
-from gateway.edge.leaving import Leaving
 from gateway.edge.places import Place
 from gateway.edge.protocol import ClientConnection
 from gateway.edge.proxy_protocol import Told
@@ -221,9 +220,9 @@ class SiteServer(uvicorn.Server):
         await acceptor.wait_closed()
         await drain.end()
 
-    def _clients(self) -> list[Leaving]:
+    def _clients(self) -> list[ClientConnection]:
         connections: Iterable[object] = self.server_state.connections
-        return [one for one in connections if isinstance(one, Leaving)]
+        return [one for one in connections if isinstance(one, ClientConnection)]
 
     def finish(self) -> None:
         """Say `Connection: close` with each response in hand from now on."""
@@ -243,7 +242,7 @@ class SiteServer(uvicorn.Server):
             self._hurry.set()
 
 
-def _worth(one: Leaving, now_s: float) -> tuple[int, float]:
+def _worth(one: ClientConnection, now_s: float) -> tuple[int, float]:
     """Order connections: the longest idle, who waits for its client, who has asked most often.
 
     One that is new is not idle: its request may be on its way.
