@@ -21,7 +21,7 @@ from gateway.config.compiling import PLAIN_DEFAULTS
 from gateway.config.entry import Entry, Policy
 from gateway.config.models import PLACES
 from gateway.consul_variables import CONSUL_VARIABLES
-from gateway.core.failure import VERDICTS, Verdict
+from gateway.core.failure import VERDICTS, Again, Verdict
 from gateway.core.policy import BalancingPolicy
 from gateway.core.units import Kind, format_duration, format_size
 from gateway.settings import Settings, variable_of
@@ -66,9 +66,9 @@ def _settings_table() -> str:
 
 
 def _counts(verdict: Verdict) -> str:
-    if verdict.by_request:
-        return "from several clients"
-    return "yes" if verdict.counts else "no"
+    if not verdict.counts:
+        return "no"
+    return "yes" if verdict.again is Again.ALWAYS else "unless it is one client's"
 
 
 def _failures_table() -> str:

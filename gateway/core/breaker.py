@@ -18,11 +18,16 @@ A Breaker opens only if its Company lets it (`gateway.core.breakers`): the Break
 must not shut out more than a part of it while that part could serve. One that had enough and may
 not open is *withheld*: it stays closed, and says so until its next success.
 
-One request can make an instance close that is well: its head is too large for it, or it meets a
-mistake. Failures of that kind come with the client whose request it was, and those of one client
-alone count for nothing: neither for a row, nor for a share, nor as the end of a trial. One counts
-for no more than all others together, and one more; or for all, once a connect has failed. And they
-never shut out the only instance that takes connections.
+A client can bring a failure about at an instance that is well: its head is too large, it asks for
+what takes too long, or for what is answered with 503. Such failures come with their client while
+the instance serves others (`gateway.core.doubts`), and those of one client alone count for
+nothing: neither for a row, nor for a share, nor as the end of a trial. One counts for no more than
+all others together, and one more; or for all, once a connect has failed. While nobody else is
+served there is nothing to doubt, and they count like any other.
+
+By closing connections an instance answers at once, if badly. So failures of that kind never shut
+out the only instance that takes connections, and those that are not known to meet several clients
+shut out none that cannot be spared.
 
 There is no timer: open turns into half-open when somebody asks.
 """
@@ -32,6 +37,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NewType, Protocol
 
+from gateway.core.doubts import Asker, Doubts
 from gateway.core.failure import GONE, UNREACHED
 from gateway.core.policy import BreakerPolicy
 
@@ -44,7 +50,6 @@ TRIAL_EVERY_S: Final = 1.0
 _NEVER: Final = float("-inf")
 _BACK_AFTER_S: Final = 0.25
 _LONGEST_DOUBLING = 30
-_MOST_CLIENTS: Final = 64  # so many make a row or a window certain; more need not be told apart
 
 
 class BreakerState(Enum):
@@ -104,54 +109,19 @@ class _Alone:
 ALONE: Final = _Alone()
 
 
-class _ByRequests:
-    """Those of some failures that a request can bring about at an instance that is well.
-
-    `count` are all of them. `doubted` are those that do not count: what one client met beyond what
-    all others together did and one more, or all of it if there are no others. None are once a
-    connect has failed.
-    """
-
-    __slots__ = ("_by_client", "_is_believed", "_most", "count")
-
-    def __init__(self) -> None:
-        self._by_client: dict[bytes, int] = {}
-        self._most = 0
-        self._is_believed = False
-        self.count = 0
-
-    @property
-    def doubted(self) -> int:
-        if self._is_believed:
-            return 0
-        others = self.count - self._most
-        return max(0, self._most - others - 1) if others else self._most
-
-    def add(self, client: bytes | None, *, was_reached: bool) -> None:
-        """Add a failure; `client` is None for one that no request brings about."""
-        if client is None:
-            self._is_believed |= not was_reached
-            return
-        self.count += 1
-        by_client = self._by_client
-        if client in by_client or len(by_client) < _MOST_CLIENTS:
-            by_client[client] = by_client.get(client, 0) + 1
-            self._most = max(self._most, by_client[client])
-
-
 class _Window:
     """Counts what goes wrong within a stretch of time; it begins with what went wrong.
 
     So a success costs nothing but a count that somebody else keeps.
     """
 
-    __slots__ = ("_ended_before", "_from_s", "_wrong_before", "by_requests")
+    __slots__ = ("_ended_before", "_from_s", "_wrong_before", "doubts")
 
     def __init__(self) -> None:
         self._from_s = _NEVER
         self._ended_before = 0
         self._wrong_before = 0
-        self.by_requests = _ByRequests()
+        self.doubts = Doubts()
 
     def take(self, policy: BreakerPolicy, now_s: float, all_ended: int, all_wrong: int) -> None:
         """Take note of one that went wrong; the counts are of all, and all that went wrong."""
@@ -159,7 +129,7 @@ class _Window:
             self._from_s = now_s
             self._ended_before = all_ended - 1
             self._wrong_before = all_wrong - 1
-            self.by_requests = _ByRequests()
+            self.doubts = Doubts()
 
     def is_full(
         self, policy: BreakerPolicy, counts: tuple[int, int, float], apart: int = 0
@@ -190,11 +160,13 @@ class Breaker:
         "_epoch",
         "_failed",
         "_failures",
+        "_given_up",
         "_is_withheld",
         "_open_until_s",
         "_opened_times",
         "_policy",
         "_row",
+        "_shut_since_s",
         "_silent",
         "_silent_since",
         "_slow",
@@ -215,12 +187,14 @@ class Breaker:
         self.has_trial_out = False
         self._is_withheld = False
         self._consecutive = 0
-        self._row = _ByRequests()
+        self._row = Doubts()
         self._ended = 0
         self._failed = 0
         self._slow = 0
         self._silent = 0
         self._silent_since = 0
+        self._given_up = Doubts()
+        self._shut_since_s: float | None = None
         self._failures = _Window()
         self._slowness = _Window()
         self.is_resting = False
@@ -316,6 +290,19 @@ class Breaker:
         """Tell when the next attempt may be possible; `now_s` itself if it is already."""
         return now_s if self._open_until_s is None else max(now_s, self._open_until_s)
 
+    def doubts_since_s(self, now_s: float, asked_at_s: float) -> float:
+        """Tell since when another client must have been served for a failure to be doubted.
+
+        That is since the instance was asked, or within `window`; for a trial, within `window`
+        before it was shut out, for since then nobody was served, but not for ever.
+        """
+        policy, shut_since_s = self._policy, self._shut_since_s
+        since_s = now_s - policy.window_s
+        if shut_since_s is not None:
+            longest_ago_s = now_s - policy.max_open_for_s
+            since_s = min(since_s, max(shut_since_s - policy.window_s, longest_ago_s))
+        return min(asked_at_s, since_s)
+
     def released(self, permit: Permit) -> None:
         """Take a Permit back that says nothing about the instance."""
         if permit == self._epoch:
@@ -333,23 +320,36 @@ class Breaker:
         self._change(now_s, open_until_s=None)
         return True
 
-    def slowed(self, permit: Permit, now_s: float, *, chance: float) -> bool:
+    def slowed(
+        self, permit: Permit, now_s: float, *, chance: float, asker: Asker | None = None
+    ) -> bool:
         """Count an answer that took longer than `slow_after_s`; True if this opened the Breaker.
 
-        It ends a row of failures, but a trial that is as slow has not succeeded.
+        It ends a row of failures, but a trial that is as slow has not succeeded. `asker` is as for
+        `failed`.
         """
         if permit != self._epoch:
             return False
         self._ended += 1
         self._slow += 1
         self._consecutive = 0
+        policy, slowness = self._policy, self._slowness
         if self._open_until_s is None:
-            policy = self._policy
-            self._slowness.take(policy, now_s, self._ended, self._slow)
-            if not self._slowness.is_full(policy, (self._ended, self._slow, policy.slow_ratio)):
-                return False
-            if not self._company.may_open(self, was_reached=True):
-                return False
+            slowness.take(policy, now_s, self._ended, self._slow)
+        slowness.doubts.add(asker)
+        if self._open_until_s is not None:
+            return self._trial_failed(
+                now_s,
+                chance,
+                slowness.doubts,
+                why=SLOW_ANSWERS,
+                is_doubted=asker is not None and asker.is_doubted,
+            )
+        counts = (self._ended, self._slow, policy.slow_ratio)
+        if not slowness.is_full(policy, counts, slowness.doubts.doubted):
+            return False
+        if not self._company.may_open(self, was_reached=True):
+            return False
         self.last_failure = SLOW_ANSWERS
         return self._open_again(now_s, chance)
 
@@ -361,29 +361,35 @@ class Breaker:
         why: str,
         chance: float,
         was_reached: bool = True,
-        client: bytes | None = None,
+        has_closed: bool = False,
+        asker: Asker | None = None,
     ) -> bool:
         """Count a failure; True if this opened the Breaker (again), or closed it.
 
         `chance` in [0, 1) spreads the time to the trial, so that gateways which saw the same
         outage do not come back at the same moment. `was_reached` is False if the instance did not
-        even take a connection. `client` is whose request it was, for failures that a request can
-        bring about at an instance that is well; None for all others.
+        even take a connection, `has_closed` True if it took one and did not answer properly.
+        `asker` is whose request it was, None for a failure that no request brings about.
         """
         if permit != self._epoch:
             return False
         if self._consecutive == 0:
             self._is_withheld = False
-            self._row = _ByRequests()
+            self._row = Doubts()
         self._ended += 1
         self._failed += 1
         self._consecutive += 1
         self.last_failure = why
-        self._row.add(client, was_reached=was_reached)
+        self._row.add(asker, was_reached=was_reached, has_closed=has_closed)
         if self._open_until_s is not None:
-            return self._trial_failed(now_s, chance, is_by_request=client is not None)
+            if has_closed and self._company.is_only_one(self):
+                self._change(now_s, open_until_s=None)  # for it takes connections
+                return True
+            return self._trial_failed(
+                now_s, chance, self._row, why=why, is_doubted=asker is not None and asker.is_doubted
+            )
         self._failures.take(self._policy, now_s, self._ended, self._failed)
-        self._failures.by_requests.add(client, was_reached=was_reached)
+        self._failures.doubts.add(asker, was_reached=was_reached, has_closed=has_closed)
         if not self._has_had_enough():
             return False
         if not self._may_open(was_reached=was_reached):
@@ -393,44 +399,66 @@ class Breaker:
 
     def _may_open(self, *, was_reached: bool) -> bool:
         """Return whether one that had enough may open."""
-        if was_reached and not self._has_had_enough_otherwise() and self._company.is_only_one(self):
+        row, window, company = self._row, self._failures.doubts, self._company
+        if not was_reached:
+            return company.may_open(self, was_reached=False)
+        is_enough = self._is_enough(row.not_for_the_only, window.not_for_the_only)
+        if not is_enough and company.is_only_one(self):
             return False
-        return self._company.may_open(self, was_reached=was_reached)
+        if not self._is_enough(row.not_beyond_need, window.not_beyond_need):
+            return company.may_rest(self)
+        return company.may_open(self, was_reached=True)
 
-    def _trial_failed(self, now_s: float, chance: float, *, is_by_request: bool) -> bool:
-        """Open again, unless the trial says that it takes connections, or says nothing."""
-        if is_by_request and self._company.is_only_one(self):
-            self._change(now_s, open_until_s=None)
-            return True
-        if is_by_request and self._row.doubted:
+    def _trial_failed(
+        self, now_s: float, chance: float, doubts: Doubts, *, why: str, is_doubted: bool
+    ) -> bool:
+        """Open again, unless the trial says nothing because it met one client alone."""
+        if is_doubted and not doubts.by_client.is_of_several:
             self.has_trial_out = False
             return False
+        self.last_failure = why
         return self._open_again(now_s, chance)
 
-    def gave_up(self, permit: Permit, now_s: float, *, chance: float) -> bool:
+    def gave_up(
+        self, permit: Permit, now_s: float, *, chance: float, asker: Asker | None = None
+    ) -> bool:
         """Hear that nobody waited any longer for an answer; True if this opened the Breaker.
 
         That is what becomes of an attempt whose hedge was faster. It may be chance, but
         `min_requests` in a row without one answer are not; and such a trial has not succeeded.
+        `asker` is as for `failed`.
         """
         if permit != self._epoch:
             return False
-        if self._open_until_s is None:
-            if self._ended != self._silent_since:
-                self._silent_since, self._silent = self._ended, 0
-            self._silent += 1
-            if self._silent < self._policy.min_requests:
-                return False
-            if not self._company.may_open(self, was_reached=True):
-                return False
+        if self._ended != self._silent_since:
+            self._silent_since, self._silent, self._given_up = self._ended, 0, Doubts()
+        self._silent += 1
+        self._given_up.add(asker)
+        if self._open_until_s is not None:
+            return self._trial_failed(
+                now_s,
+                chance,
+                self._given_up,
+                why=GIVEN_UP,
+                is_doubted=asker is not None and asker.is_doubted,
+            )
+        if self._silent - self._given_up.doubted < self._policy.min_requests:
+            return False
+        if not self._company.may_open(self, was_reached=True):
+            return False
         self.last_failure = GIVEN_UP
         return self._open_again(now_s, chance)
 
-    def rest(self, now_s: float, *, for_s: float) -> bool:
+    def rest(self, now_s: float, *, for_s: float, asker: Asker | None = None) -> bool:
         """Leave the instance alone because it asked for that; True if it can be spared.
 
-        It is no failure: a later opening takes as long as if there had been no rest.
+        It is no failure: a later opening takes as long as if there had been no rest. `asker` is as
+        for `failed`, which was told before: what the instance asks of one client alone is nothing
+        to the others.
         """
+        is_doubted = asker is not None and asker.is_doubted
+        if is_doubted and not self._failures.doubts.by_client.is_of_several:
+            return False
         if self._open_until_s is not None or not self._company.may_rest(self):
             return False
         self.last_failure = RETRY_AFTER
@@ -455,11 +483,7 @@ class Breaker:
 
     def _has_had_enough(self) -> bool:
         """Return whether the failures that count are enough to open."""
-        return self._is_enough(self._row.doubted, self._failures.by_requests.doubted)
-
-    def _has_had_enough_otherwise(self) -> bool:
-        """Return whether those are enough that no request brings about."""
-        return self._is_enough(self._row.count, self._failures.by_requests.count)
+        return self._is_enough(self._row.doubted, self._failures.doubts.doubted)
 
     def _is_enough(self, apart_in_row: int, apart_in_window: int) -> bool:
         """Return whether the failures are enough without so many of them."""
@@ -485,11 +509,16 @@ class Breaker:
         self, now_s: float, *, open_until_s: float | None, is_resting: bool = False
     ) -> None:
         self._epoch = Permit(self._epoch + 1)
+        if open_until_s is None:
+            self._shut_since_s = None
+        elif self._open_until_s is None:
+            self._shut_since_s = now_s
         self._open_until_s = open_until_s
         self.is_resting = is_resting
         self.has_trial_out = False
         self._is_withheld = False
         self._consecutive = self._silent = 0
+        self._given_up = Doubts()
         self._failures = _Window()
         self._slowness = _Window()
         self.changed_at_s = now_s

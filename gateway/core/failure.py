@@ -77,9 +77,8 @@ class Verdict:
 
     `status` is what the client gets; None where it gets no answer of ours (its connection is cut,
     or the instance's own answer is passed on). `title` is for the client, `advice` for whoever is
-    on call. `counts` says whether the instance's Breaker hears of it as a failure. `by_request`
-    says that one request can bring it about at an instance that is well, so that it counts only
-    once it met several clients.
+    on call. `counts` says whether the instance's Breaker hears of it as a failure; `has_closed`
+    that the instance took a connection and has closed it, or might as well have.
     """
 
     status: int | None
@@ -88,7 +87,7 @@ class Verdict:
     title: str
     advice: str
     counts: bool = False
-    by_request: bool = False
+    has_closed: bool = False
 
 
 _C, _G, _U, _N = Side.CLIENT, Side.GATEWAY, Side.UPSTREAM, Side.NOBODY
@@ -213,14 +212,14 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance answered with something that is not valid HTTP",
         "The detail names what is wrong. Is it really an HTTP port?",
         counts=True,
-        by_request=True,
+        has_closed=True,
     ),
     Failure.DISCONNECTED_EARLY: Verdict(
         502, _U, _IF,
         "The instance closed the connection before it answered",
         "A crash, or a worker that was ended while it had a request in hand.",
         counts=True,
-        by_request=True,
+        has_closed=True,
     ),
     Failure.STALE_CONNECTION: Verdict(
         502, _N, _IF,
@@ -262,7 +261,7 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance broke off inside the answer",
         "The client's connection was cut so that it can tell; look at the instance.",
         counts=True,
-        by_request=True,
+        has_closed=True,
     ),
     Failure.TUNNEL_IDLE: Verdict(
         None, _N, _NEVER,

@@ -20,8 +20,11 @@ from gateway.core.affinity import Affinity, affinity_of, token_of
 from gateway.core.balancing import Balancer, Pick, RequestKey
 from gateway.core.breaker import Breaker, Permit
 from gateway.core.breakers import Breakers
+from gateway.core.doubts import Asker, Witnesses
 from gateway.core.hashing import hash64
 from gateway.core.health import UNKNOWN, CheckState
+from gateway.core.identity import client_of
+from gateway.core.message import Request
 from gateway.core.model import Instance, Snapshot
 from gateway.core.policy import BalancingPolicy, BreakerPolicy
 from gateway.core.slow_start import weigh
@@ -53,10 +56,12 @@ class Member(Generic[P]):
     use: that of the instance, less while it starts slowly, which it does from `serves_since_s` on
     (None: it does not). `latency_s` is how long it took to answer of late, 0 if it never did.
     `in_flight` are the requests in hand with it, `tunnels` those of them that are tunnels by now.
+    `answered` is the last request that got a good response, None once it was noted in `witnesses`.
     """
 
     __slots__ = (
         "_observed_at_s",
+        "answered",
         "breaker",
         "check",
         "failures",
@@ -71,6 +76,7 @@ class Member(Generic[P]):
         "tunnels",
         "turn",
         "weight",
+        "witnesses",
     )
 
     def __init__(self, instance: Instance, breaker: Breaker, pool: P) -> None:
@@ -88,6 +94,8 @@ class Member(Generic[P]):
         self.seed = hash64(instance.key.encode())
         self.token = b""
         self.failures: deque[SeenFailure] = deque(maxlen=_KEPT_FAILURES)
+        self.answered: Request | None = None
+        self.witnesses = Witnesses()
         self._observed_at_s = 0.0
 
     def __repr__(self) -> str:
@@ -111,15 +119,31 @@ class Member(Generic[P]):
             self.latency_s = latency_s
         else:
             elapsed_s = now_s - self._observed_at_s
-            portion = elapsed_s / (elapsed_s + _LATENCY_MEMORY_S)
-            self.latency_s += (latency_s - self.latency_s) * portion
+            self.latency_s += (
+                (latency_s - self.latency_s) * elapsed_s / (elapsed_s + _LATENCY_MEMORY_S)
+            )
         self._observed_at_s = now_s
+
+    def note_witness(self) -> None:
+        """Note whose request was answered last, unless that was noted; before anything else is."""
+        request = self.answered
+        if request is not None:
+            self.answered = None
+            self.witnesses.note(client_of(request.peer, request.received), self._observed_at_s)
+
+    def asker_of(self, request: Request, asked_at_s: float, now_s: float) -> Asker:
+        """Return whose request failed, and whether others were served of late, or since then."""
+        self.note_witness()
+        client = client_of(request.peer, request.received)
+        since_s = self.breaker.doubts_since_s(now_s, asked_at_s)
+        return Asker(client, self.witnesses.has_other(client, since_s=since_s))
 
     def note_failure(self, failure: str, detail: str, latency_s: float, now_s: float) -> None:
         """Keep a failure for those who look; one that came fast is no fast answer.
 
         Of one that never answered nothing is known to go by, and it must not look like the fastest.
         """
+        self.note_witness()
         self.failures.append(SeenFailure(now_s, failure, detail))
         self.observe(max(latency_s, self.latency_s or _FAILED_LATENCY_S), now_s)
 
@@ -283,6 +307,9 @@ class Fleet(Generic[P]):
     def refresh(self, now_s: float) -> None:
         """Bring what changes with time up to date; to be called about once a second."""
         self._now_s = now_s
+        for member in self.members.values():
+            if member.answered is not None:
+                member.note_witness()
         if self._changes_with_time:
             for member in self.members.values():
                 member.cool(now_s)

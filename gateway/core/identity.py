@@ -103,9 +103,11 @@ def client_of(peer: Peer, received: dict[bytes, bytes] | None) -> bytes:
     """
     chain = received.get(b"x-forwarded-for", b"") if received and peer.is_trusted else b""
     client = peer.client_behind(chain) if chain else peer.address
+    if b":" not in client:
+        return client
     try:
         return IPv6Address(client.decode("latin-1").partition("%")[0]).packed[:_SITE_BYTES]
-    except ValueError:  # IPv4, or whatever stands there in place of an address
+    except ValueError:  # whatever stands there in place of an address
         return client
 
 

@@ -12,7 +12,6 @@ from gateway.core.balancing import RequestKey
 from gateway.core.breaker import Permit
 from gateway.core.failure import VERDICTS, Again, Failure
 from gateway.core.fleet import Fleet, Member
-from gateway.core.identity import client_of
 from gateway.core.message import AnswerHead, Request
 from gateway.proxy.sides import BreakerObserver, ConnectionPool
 
@@ -172,7 +171,8 @@ class Attempts:
 
     def succeed(self, now_s: float) -> None:
         """Let the one in hand go after its answer, with praise unless it was blamed already."""
-        member, permit = self.member, self._permit
+        member = self.member
+        permit = self._permit
         self._permit = _NONE
         if self.is_in_hand:
             self.is_in_hand = False
@@ -181,25 +181,31 @@ class Attempts:
             self._fleet.recovered(member, now_s)
             self._observer.breaker_changed(self._fleet.service, member, now_s)
 
-    def slow(self, now_s: float) -> None:
+    def slow(self, request: Request, now_s: float) -> None:
         """Tell the Breaker that the answer took long to begin."""
         permit, self._permit = self._permit, _NONE
-        chance = self._random()
-        if permit >= 0 and self.member.breaker.slowed(permit, now_s, chance=chance):
-            self._observer.breaker_changed(self._fleet.service, self.member, now_s)
+        member, chance = self.member, self._random()
+        if permit < 0:
+            return
+        asker = member.asker_of(request, self.owed_since_s, now_s)
+        if member.breaker.slowed(permit, now_s, chance=chance, asker=asker):
+            self._observer.breaker_changed(self._fleet.service, member, now_s)
 
-    def rest(self, now_s: float, *, for_s: float) -> None:
+    def rest(self, request: Request, now_s: float, *, for_s: float) -> None:
         """Leave the instance alone because it asked for that, if it can be spared."""
-        if self.member.breaker.rest(now_s, for_s=for_s):
-            self._observer.breaker_changed(self._fleet.service, self.member, now_s)
+        member = self.member
+        asker = member.asker_of(request, self.owed_since_s, now_s)
+        if member.breaker.rest(now_s, for_s=for_s, asker=asker):
+            self._observer.breaker_changed(self._fleet.service, member, now_s)
 
-    def answered(self, head: AnswerHead, now_s: float) -> None:
-        """Take note of a good answer: how long it took, and who the client is to come back to.
+    def answered(self, head: AnswerHead, request: Request, now_s: float) -> None:
+        """Take note of a good answer: how long it took, to whom, and who is to be come back to.
 
         A half-open Breaker is told at once: it must not wait for the end of an endless answer.
         """
         member = self.member
         member.observe(now_s - self.owed_since_s, now_s)
+        member.answered = request
         if member.breaker.has_trial_out and member.breaker.is_trial(self._permit):
             self.praise(now_s)
         if self._key is not None:
@@ -222,17 +228,19 @@ class Attempts:
             self._was_trial = member.breaker.is_trial(permit)
             member.breaker.released(permit)
             return
-        member.note_failure(failure.value, detail, now_s - one.owed_since_s, now_s)
         # Where nothing can have been sent, the instance took no connection.
         was_reached, chance = verdict.again is not Again.ALWAYS, self._random()
-        client = client_of(request.peer, request.received) if verdict.by_request else None
+        asked_at_s = one.owed_since_s
+        asker = member.asker_of(request, asked_at_s, now_s) if was_reached else None
+        member.note_failure(failure.value, detail, now_s - asked_at_s, now_s)
         if member.breaker.failed(
             permit,
             now_s,
             why=failure.value,
             chance=chance,
             was_reached=was_reached,
-            client=client,
+            has_closed=verdict.has_closed,
+            asker=asker,
         ):
             self._observer.breaker_changed(self._fleet.service, member, now_s)
 
@@ -277,14 +285,15 @@ class Attempts:
         self._blame(one, failure, detail, request, now_s)
         one.member.in_flight -= 1
 
-    def change_over(self, one: Beside, now_s: float) -> None:
+    def change_over(self, one: Beside, request: Request, now_s: float) -> None:
         """Go on with the one beside; nobody waits any longer for the one in hand."""
         if self.is_in_hand:
             # So long it has taken at least; whoever goes by latency must not take it for fast.
             slow = self.member
+            asker = slow.asker_of(request, self.owed_since_s, now_s)
             slow.observe(max(now_s - self.owed_since_s, slow.latency_s), now_s)
             permit, chance = self._permit, self._random()
-            if permit >= 0 and slow.breaker.gave_up(permit, now_s, chance=chance):
+            if permit >= 0 and slow.breaker.gave_up(permit, now_s, chance=chance, asker=asker):
                 self._observer.breaker_changed(self._fleet.service, slow, now_s)
             self.end()
         self.member, self._permit, self.owed_since_s = one.member, one.permit, one.owed_since_s

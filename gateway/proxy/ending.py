@@ -118,7 +118,8 @@ class Ending(ABC):
     def _settle(self, now_s: float, failure: Failure | None = None, detail: str = "") -> None:
         """Be over, and let it be known, once."""
         self.phase = _SETTLED
-        self.failure, self.detail = failure, detail
+        self.failure = failure
+        self.detail = detail
         self.engine.deadlines.watched.discard(self)
         if self.is_routed:
             if self.hedge is not None:

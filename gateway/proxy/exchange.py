@@ -193,10 +193,12 @@ class Exchange(Ending):
             self.upstream_ready(connection, now_s)
         else:
             self._wait(now_s + self.target.connect_s)
+            member.note_witness()  # many at once may be one client's, which hides who was there
 
     def upstream_ready(self, connection: Connection, now_s: float) -> None:
         """Hear that a connection stands; the request goes out on it."""
-        request, upload, target = self.request, self.upload, self.target
+        request, target = self.request, self.target
+        upload = self.upload
         self.connection = connection
         self.phase = _SENDING
         self.anything_sent = True
@@ -351,14 +353,15 @@ class Exchange(Ending):
         if head.status not in target.statuses:
             target.budget.answered += 1
             if target.stopwatch is not None:
-                target.stopwatch.answered(self.attempts, now_s)
-            self.attempts.answered(head, now_s)
+                target.stopwatch.answered(self.attempts, self.request, now_s)
+            self.attempts.answered(head, self.request, now_s)
         elif target.failover.leaves_for_another(self, head, now_s):
             return False
         if self.hedge is not None:
             self.hedge.drop()
         # :: Station 8: Relay and settle -- from here on there is no way back
-        self.answered_at_s, self.status = now_s, head.status
+        self.answered_at_s = now_s
+        self.status = head.status
         if not head.has_date:
             head.lines += b"\r\nDate: " + self.engine.http_date()
         return True
@@ -366,7 +369,7 @@ class Exchange(Ending):
     def upstream_switched(self, head: AnswerHead, now_s: float) -> None:
         """Take a 101: from here on both directions are bytes without an end of their own."""
         self.target.budget.answered += 1
-        self.attempts.answered(head, now_s)
+        self.attempts.answered(head, self.request, now_s)
         self.phase, self.tunnel = _TUNNEL, Tunnel(self.request.upgrade)
         self.answered_at_s, self.status = now_s, head.status
         self._body_ended, self.upload = False, self.tunnel
@@ -392,8 +395,9 @@ class Exchange(Ending):
 
     def _let_go(self, now_s: float) -> None:
         """Let the instance go: it has answered."""
-        connection, self.connection = self.connection, None
+        connection = self.connection
         assert connection is not None
+        self.connection = None
         if self._body_ended and self._upstream_writable:
             connection.finish(now_s)
         else:  # an answer that came before the request was read leaves it in the middle of it

@@ -184,7 +184,7 @@ class Failover:
         """Leave an instance alone for as long as it asks for, within reason."""
         longest_s = self._policy.max_retry_after_s
         if longest_s is not None and (asked_s := read_retry_after(head.fields)):
-            exchange.attempts.rest(now_s, for_s=min(asked_s, longest_s))
+            exchange.attempts.rest(exchange.request, now_s, for_s=min(asked_s, longest_s))
 
 
 def _had_its_time(exchange: Exchange, now_s: float) -> bool:

@@ -156,7 +156,7 @@ class Hedge:
     def _win(self, connection: Connection, now_s: float) -> None:
         self._has_won = True
         self._exchange.hedge = None
-        self._exchange.attempts.change_over(self._beside, now_s)
+        self._exchange.attempts.change_over(self._beside, self.request, now_s)
         self._exchange.goes_on_with(connection, self._sent_at_s)
 
     # --- The instance tells ----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from math import inf
 
 from gateway.core.gate import Gate
 from gateway.core.latencies import Latencies
+from gateway.core.message import Request
 from gateway.proxy.admission import Admission
 from gateway.proxy.attempts import Attempts
 
@@ -37,7 +38,7 @@ class Stopwatch:
         """Whether anybody wants to know."""
         return bool(self._gates) or self._latencies is not None or self._slow_after_s < inf
 
-    def answered(self, attempts: Attempts, now_s: float) -> None:
+    def answered(self, attempts: Attempts, request: Request, now_s: float) -> None:
         """Tell them of a good answer whose head has just come."""
         latency_s = now_s - attempts.owed_since_s
         for gate in self._gates:
@@ -45,4 +46,4 @@ class Stopwatch:
         if self._latencies is not None:
             self._latencies.add(latency_s)
         if latency_s > self._slow_after_s:
-            attempts.slow(now_s)
+            attempts.slow(request, now_s)

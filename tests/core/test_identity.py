@@ -196,8 +196,12 @@ def test_to_what_a_trusted_peer_says_the_last_element_is_appended() -> None:
         (PROXY, None, b"10.0.0.2"),
         (PROXY, b"1.1.1.1, 198.51.100.7, 10.0.0.3", b"198.51.100.7"),
         (Peer(b"", b"http", is_trusted=False), None, b""),
+        (Peer(b"unix:1", b"http", is_trusted=False), None, b"unix:1"),
     ],
-    ids=["a stranger", "one that invents", "a proxy alone", "behind proxies", "nobody knows"],
+    ids=[
+        *("a stranger", "one that invents", "a proxy alone", "behind proxies", "nobody knows"),
+        "no address",
+    ],
 )
 def test_a_request_is_of_whoever_is_known_to_have_sent_it(
     peer: Peer, chain: bytes | None, client: bytes

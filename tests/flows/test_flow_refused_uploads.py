@@ -89,14 +89,20 @@ async def test_what_an_instance_closes_on_shuts_it_out_for_nobody(serve: Serve) 
         assert gateway.logged("breaker_opened") == []
 
 
+async def close_on_posts(peer: Peer) -> None:
+    await (close() if peer.requests[-1].method == b"POST" else respond())(peer)
+
+
 async def test_one_client_does_not_shut_out_an_instance_and_two_that_meet_the_same_do(
     serve: Serve,
 ) -> None:
     async with ScriptedUpstream() as sick, ScriptedUpstream() as well:
-        sick.on_request(close())
-        service = {"retry": {"attempts": 1}}
+        sick.on_request(close_on_posts)
+        service = {"retry": {"attempts": 1}, "circuit_breaker": {"window": "1h"}}
         async with serve(routes_to(sick, well, service=service)) as gateway:
             breaker = gateway.member(sick).breaker
+            while not sick.requests:
+                await answers(gateway, ask())
             alone = await answers(gateway, *[ask("/", "POST")] * 60, source="127.0.0.2")
             was_shut = breaker.is_shut
             await answers(gateway, *[ask("/", "POST")] * 60, source="127.0.0.3")
@@ -105,3 +111,19 @@ async def test_one_client_does_not_shut_out_an_instance_and_two_that_meet_the_sa
         assert alone.count(502) > 5
         assert not was_shut
         assert opened == ["disconnected_early"]
+
+
+async def test_the_only_client_shuts_out_an_instance_that_closes_while_another_serves(
+    serve: Serve,
+) -> None:
+    """All requests may come from one address, and the instance may crash on each."""
+    async with ScriptedUpstream() as sick, ScriptedUpstream() as well:
+        sick.on_request(close())
+        service = {"retry": {"attempts": 1}}
+        async with serve(routes_to(sick, well, service=service)) as gateway:
+            statuses = await answers(gateway, *[ask("/", "POST")] * 60)
+            opened = [one["address"] for one in gateway.logged("breaker_opened")]
+
+        assert opened == [sick.authority]
+        assert set(statuses) == {200, 502}
+        assert not gateway.member(well).breaker.is_shut

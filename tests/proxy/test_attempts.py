@@ -115,10 +115,10 @@ def test_only_a_trial_is_praised_early() -> None:
     attempts = attempts_on(stage)
     take(stage, attempts)
 
-    attempts.answered(AnswerHead(200, b"OK", b""), stage.clock())
-    attempts.blame(Failure.UPSTREAM_BROKE_OFF, "gone", REQUEST, stage.clock())
+    attempts.answered(AnswerHead(200, b"OK", b""), REQUEST, stage.clock())
+    attempts.blame(Failure.HEAD_TIMEOUT, "gone", REQUEST, stage.clock())
 
-    assert 1 == stage.member("a").breaker.failures_in_a_row
+    assert BreakerState.OPEN is stage.breaker_state("a")
 
 
 def test_the_end_gives_an_unreported_permit_back() -> None:
