@@ -4,9 +4,8 @@ A client may ask for a report that takes longer than the gateway waits, or again
 answers 503. That others were served meanwhile is what tells such a failure from one of the
 instance: then it is doubted, and counts only once it met several clients.
 
-Witnesses, the clients that were served, are noted when a failure is recorded, when a connection is
-made, and about once a second, never for each response. So of the clients that were served in
-between only the last one is known.
+Witnesses, the clients that were served, are noted when a failure is recorded and about once a
+second. A response costs no more than a comparison, unless the one before went to another peer.
 """
 
 from __future__ import annotations

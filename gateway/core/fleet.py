@@ -26,6 +26,7 @@ from gateway.core.health import UNKNOWN, CheckState
 from gateway.core.identity import client_of
 from gateway.core.message import Request
 from gateway.core.model import Instance, Snapshot
+from gateway.core.peer import Peer
 from gateway.core.policy import BalancingPolicy, BreakerPolicy
 from gateway.core.slow_start import weigh
 from gateway.core.strategy import balancer_of
@@ -56,12 +57,14 @@ class Member(Generic[P]):
     use: that of the instance, less while it starts slowly, which it does from `serves_since_s` on
     (None: it does not). `latency_s` is how long it took to answer of late, 0 if it never did.
     `in_flight` are the requests in hand with it, `tunnels` those of them that are tunnels by now.
-    `answered` is the last request that got a good response, None once it was noted in `witnesses`.
+    `peer` is from whom the last request came that got a good response, None if nobody knows, or if
+    others may stand behind it.
     """
 
     __slots__ = (
+        "_before",
         "_observed_at_s",
-        "answered",
+        "_served",
         "breaker",
         "check",
         "failures",
@@ -69,6 +72,7 @@ class Member(Generic[P]):
         "instance",
         "is_gone",
         "latency_s",
+        "peer",
         "pool",
         "seed",
         "serves_since_s",
@@ -94,7 +98,9 @@ class Member(Generic[P]):
         self.seed = hash64(instance.key.encode())
         self.token = b""
         self.failures: deque[SeenFailure] = deque(maxlen=_KEPT_FAILURES)
-        self.answered: Request | None = None
+        self.peer: Peer | None = None
+        self._served: Request | None = None
+        self._before: tuple[Request, float] | None = None
         self.witnesses = Witnesses()
         self._observed_at_s = 0.0
 
@@ -115,25 +121,41 @@ class Member(Generic[P]):
         # Some clocks count whole milliseconds, and 0 would say that nothing is known.
         if latency_s < _SHORTEST_LATENCY_S:  # noqa: PLR1730 -- hot path
             latency_s = _SHORTEST_LATENCY_S
-        if latency_s > self.latency_s:
+        known_s = self.latency_s
+        if latency_s > known_s:
             self.latency_s = latency_s
         else:
             elapsed_s = now_s - self._observed_at_s
-            self.latency_s += (
-                (latency_s - self.latency_s) * elapsed_s / (elapsed_s + _LATENCY_MEMORY_S)
-            )
+            portion = elapsed_s / (elapsed_s + _LATENCY_MEMORY_S)
+            self.latency_s = known_s + (latency_s - known_s) * portion
         self._observed_at_s = now_s
 
-    def note_witness(self) -> None:
-        """Note whose request was answered last, unless that was noted; before anything else is."""
-        request = self.answered
-        if request is not None:
-            self.answered = None
-            self.witnesses.note(client_of(request.peer, request.received), self._observed_at_s)
+    def serves_another(self, request: Request) -> None:
+        """Keep who was served before this one; to be called before `observe`, if the peer differs.
+
+        So the last two clients are known, at the cost of a comparison where there is only one.
+        """
+        served = self._served
+        if served is not None and not _is_of_same(served, request):
+            self._before = served, self._observed_at_s
+        self._served = request
+        self.peer = None if request.peer.is_trusted else request.peer
+
+    def note_witnesses(self) -> None:
+        """Note who was served last, and before, and keep their requests no longer."""
+        before, served = self._before, self._served
+        if before is not None:
+            self._note(*before)
+        if served is not None:
+            self._note(served, self._observed_at_s)
+        self._before = self._served = self.peer = None
+
+    def _note(self, request: Request, at_s: float) -> None:
+        self.witnesses.note(client_of(request.peer, request.received), at_s)
 
     def asker_of(self, request: Request, asked_at_s: float, now_s: float) -> Asker:
         """Return whose request failed, and whether others were served of late, or since then."""
-        self.note_witness()
+        self.note_witnesses()
         client = client_of(request.peer, request.received)
         since_s = self.breaker.doubts_since_s(now_s, asked_at_s)
         return Asker(client, self.witnesses.has_other(client, since_s=since_s))
@@ -143,7 +165,7 @@ class Member(Generic[P]):
 
         Of one that never answered nothing is known to go by, and it must not look like the fastest.
         """
-        self.note_witness()
+        self.note_witnesses()
         self.failures.append(SeenFailure(now_s, failure, detail))
         self.observe(max(latency_s, self.latency_s or _FAILED_LATENCY_S), now_s)
 
@@ -153,6 +175,15 @@ class Member(Generic[P]):
         if elapsed_s >= 1 and not self.in_flight:
             self.latency_s *= _LATENCY_MEMORY_S / (_LATENCY_MEMORY_S + elapsed_s)
             self._observed_at_s = now_s
+
+
+def _is_of_same(one: Request, other: Request) -> bool:
+    """Tell whether two requests came from the same address, for the same chain of addresses."""
+    return one.peer.address == other.peer.address and _chain(one) == _chain(other)
+
+
+def _chain(request: Request) -> bytes | None:
+    return request.received.get(b"x-forwarded-for") if request.received else None
 
 
 class Fleet(Generic[P]):
@@ -308,8 +339,7 @@ class Fleet(Generic[P]):
         """Bring what changes with time up to date; to be called about once a second."""
         self._now_s = now_s
         for member in self.members.values():
-            if member.answered is not None:
-                member.note_witness()
+            member.note_witnesses()
         if self._changes_with_time:
             for member in self.members.values():
                 member.cool(now_s)

@@ -22,11 +22,12 @@ _NONE = Permit(-1)
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """One attempt that failed, kept for the log."""
+    """One attempt that failed, kept for the log; `was_trial` if it was one and blamed nobody."""
 
     member: Member[ConnectionPool]
     failure: Failure
     detail: str
+    was_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,6 @@ class Attempts:
         "_permit",
         "_random",
         "_tried",
-        "_was_trial",
         "failed",
         "is_in_hand",
         "member",
@@ -74,7 +74,6 @@ class Attempts:
         self._tried: list[Member[ConnectionPool]] = []
         self._is_full = False
         self.is_in_hand = False
-        self._was_trial = False
         affinity = fleet.affinity
         self._key: RequestKey | None = None if affinity is None else affinity.key_of(request)
         self.member: Member[ConnectionPool]
@@ -152,7 +151,8 @@ class Attempts:
         """
         member = self.member
         breaker = member.breaker
-        permit = breaker.admit_trial(now_s) if self._was_trial else breaker.admit(now_s)
+        was_trial = self.failed[-1].was_trial
+        permit = breaker.admit_trial(now_s) if was_trial else breaker.admit(now_s)
         if permit is None:
             return None
         self.failed.pop()
@@ -171,8 +171,7 @@ class Attempts:
 
     def succeed(self, now_s: float) -> None:
         """Let the one in hand go after its answer, with praise unless it was blamed already."""
-        member = self.member
-        permit = self._permit
+        member, permit = self.member, self._permit
         self._permit = _NONE
         if self.is_in_hand:
             self.is_in_hand = False
@@ -204,8 +203,9 @@ class Attempts:
         A half-open Breaker is told at once: it must not wait for the end of an endless answer.
         """
         member = self.member
+        if request.peer is not member.peer:
+            member.serves_another(request)
         member.observe(now_s - self.owed_since_s, now_s)
-        member.answered = request
         if member.breaker.has_trial_out and member.breaker.is_trial(self._permit):
             self.praise(now_s)
         if self._key is not None:
@@ -221,11 +221,11 @@ class Attempts:
         self, one: Beside, failure: Failure, detail: str, request: Request, now_s: float
     ) -> None:
         member, permit, verdict = one.member, one.permit, VERDICTS[failure]
-        self.failed.append(FailedAttempt(member, failure, detail))
+        was_trial = not verdict.counts and member.breaker.is_trial(permit)
+        self.failed.append(FailedAttempt(member, failure, detail, was_trial))
         if permit < 0:
             return
         if not verdict.counts:
-            self._was_trial = member.breaker.is_trial(permit)
             member.breaker.released(permit)
             return
         # Where nothing can have been sent, the instance took no connection.

@@ -193,12 +193,10 @@ class Exchange(Ending):
             self.upstream_ready(connection, now_s)
         else:
             self._wait(now_s + self.target.connect_s)
-            member.note_witness()  # many at once may be one client's, which hides who was there
 
     def upstream_ready(self, connection: Connection, now_s: float) -> None:
         """Hear that a connection stands; the request goes out on it."""
-        request, target = self.request, self.target
-        upload = self.upload
+        request, upload, target = self.request, self.upload, self.target
         self.connection = connection
         self.phase = _SENDING
         self.anything_sent = True
