@@ -11,7 +11,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, final
 
 from gateway.core.balancing import Balancer, Loaded, Pick, Random, RequestKey
 from gateway.core.hashing import hash64
@@ -30,6 +30,7 @@ class Named(Loaded, Protocol):
 N = TypeVar("N", bound=Named)
 
 
+@final
 class Affinity:
     """Reads the key of each request for one service, and writes its cookie."""
 

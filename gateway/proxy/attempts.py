@@ -74,8 +74,7 @@ class Attempts:
         self._tried: list[Member[ConnectionPool]] = []
         self._is_full = False
         self.is_in_hand = False
-        affinity = fleet.affinity
-        self._key: RequestKey | None = None if affinity is None else affinity.key_of(request)
+        self._key: RequestKey | None = fleet.affinity and fleet.affinity.key_of(request)
         self.member: Member[ConnectionPool]
         self.owed_since_s: float
         self.failed: list[FailedAttempt] = []
@@ -92,9 +91,13 @@ class Attempts:
         if len(tried) >= at_most:
             return None
         choice = fleet.choose(tried, now_s, self._random, self._key)
-        if choice is not None and choice[0].in_flight >= fleet.room:
+        if choice is None:
+            return None
+        if choice[0].in_flight >= fleet.room:
             choice = self._choose_with_room(choice, tried, now_s)
-        return None if choice is None else self._take(choice, now_s)
+            if choice is None:
+                return None
+        return self._take(choice, now_s)
 
     def take_again(self, now_s: float, at_most: int) -> Member[ConnectionPool] | None:
         """Take one that was tried before, rather another one than the last; as `take_next`."""
