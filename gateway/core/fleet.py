@@ -57,14 +57,13 @@ class Member(Generic[P]):
     use: that of the instance, less while it starts slowly, which it does from `serves_since_s` on
     (None: it does not). `latency_s` is how long it took to answer of late, 0 if it never did.
     `in_flight` are the requests in hand with it, `tunnels` those of them that are tunnels by now.
-    `peer` is from whom the last request came that got a good response, None if nobody knows, or if
-    others may stand behind it.
+    `served` is the last request that got a good response, None if there was none of late; `peer`
+    is from whom it came, None if nobody knows, or if others may stand behind it.
     """
 
     __slots__ = (
         "_before",
         "_observed_at_s",
-        "_served",
         "breaker",
         "check",
         "failures",
@@ -75,6 +74,7 @@ class Member(Generic[P]):
         "peer",
         "pool",
         "seed",
+        "served",
         "serves_since_s",
         "token",
         "tunnels",
@@ -99,7 +99,7 @@ class Member(Generic[P]):
         self.token = b""
         self.failures: deque[SeenFailure] = deque(maxlen=_KEPT_FAILURES)
         self.peer: Peer | None = None
-        self._served: Request | None = None
+        self.served: Request | None = None
         self._before: tuple[Request, float] | None = None
         self.witnesses = Witnesses()
         self._observed_at_s = 0.0
@@ -135,20 +135,20 @@ class Member(Generic[P]):
 
         So the last two clients are known, at the cost of a comparison where there is only one.
         """
-        served = self._served
+        served = self.served
         if served is not None and not _is_of_same(served, request):
             self._before = served, self._observed_at_s
-        self._served = request
+        self.served = request
         self.peer = None if request.peer.is_trusted else request.peer
 
     def note_witnesses(self) -> None:
         """Note who was served last, and before, and keep their requests no longer."""
-        before, served = self._before, self._served
+        before, served = self._before, self.served
         if before is not None:
             self._note(*before)
         if served is not None:
             self._note(served, self._observed_at_s)
-        self._before = self._served = self.peer = None
+        self._before = self.served = self.peer = None
 
     def _note(self, request: Request, at_s: float) -> None:
         self.witnesses.note(client_of(request.peer, request.received), at_s)
@@ -339,7 +339,8 @@ class Fleet(Generic[P]):
         """Bring what changes with time up to date; to be called about once a second."""
         self._now_s = now_s
         for member in self.members.values():
-            member.note_witnesses()
+            if member.served is not None:
+                member.note_witnesses()
         if self._changes_with_time:
             for member in self.members.values():
                 member.cool(now_s)
