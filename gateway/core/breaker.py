@@ -338,13 +338,7 @@ class Breaker:
             slowness.take(policy, now_s, self._ended, self._slow)
         slowness.doubts.add(asker)
         if self._open_until_s is not None:
-            return self._trial_failed(
-                now_s,
-                chance,
-                slowness.doubts,
-                why=SLOW_ANSWERS,
-                is_doubted=asker is not None and asker.is_doubted,
-            )
+            return self._trial_failed(now_s, chance, slowness.doubts, asker, why=SLOW_ANSWERS)
         counts = (self._ended, self._slow, policy.slow_ratio)
         if not slowness.is_full(policy, counts, slowness.doubts.doubted):
             return False
@@ -385,9 +379,7 @@ class Breaker:
             if has_closed and self._company.is_only_one(self):
                 self._change(now_s, open_until_s=None)  # for it takes connections
                 return True
-            return self._trial_failed(
-                now_s, chance, self._row, why=why, is_doubted=asker is not None and asker.is_doubted
-            )
+            return self._trial_failed(now_s, chance, self._row, asker, why=why)
         self._failures.take(self._policy, now_s, self._ended, self._failed)
         self._failures.doubts.add(asker, was_reached=was_reached, has_closed=has_closed)
         if not self._has_had_enough():
@@ -410,10 +402,10 @@ class Breaker:
         return company.may_open(self, was_reached=True)
 
     def _trial_failed(
-        self, now_s: float, chance: float, doubts: Doubts, *, why: str, is_doubted: bool
+        self, now_s: float, chance: float, doubts: Doubts, asker: Asker | None, *, why: str
     ) -> bool:
         """Open again, unless the trial says nothing because it met one client alone."""
-        if is_doubted and not doubts.by_client.is_of_several:
+        if doubts.are_of_one(asker):
             self.has_trial_out = False
             return False
         self.last_failure = why
@@ -435,13 +427,7 @@ class Breaker:
         self._silent += 1
         self._given_up.add(asker)
         if self._open_until_s is not None:
-            return self._trial_failed(
-                now_s,
-                chance,
-                self._given_up,
-                why=GIVEN_UP,
-                is_doubted=asker is not None and asker.is_doubted,
-            )
+            return self._trial_failed(now_s, chance, self._given_up, asker, why=GIVEN_UP)
         if self._silent - self._given_up.doubted < self._policy.min_requests:
             return False
         if not self._company.may_open(self, was_reached=True):
@@ -456,8 +442,7 @@ class Breaker:
         for `failed`, which was told before: what the instance asks of one client alone is nothing
         to the others.
         """
-        is_doubted = asker is not None and asker.is_doubted
-        if is_doubted and not self._failures.doubts.by_client.is_of_several:
+        if self._failures.doubts.are_of_one(asker):
             return False
         if self._open_until_s is not None or not self._company.may_rest(self):
             return False

@@ -94,10 +94,10 @@ class Doubts:
     Once a connect has failed none is doubted.
     """
 
-    __slots__ = ("_closed", "_closed_count", "_is_believed", "_others", "by_client")
+    __slots__ = ("_closed", "_closed_count", "_is_believed", "_others", "_together")
 
     def __init__(self) -> None:
-        self.by_client = _ByClient()
+        self._together = _ByClient()
         self._closed = _ByClient()
         self._others = _ByClient()
         self._closed_count = 0
@@ -106,7 +106,7 @@ class Doubts:
     @property
     def doubted(self) -> int:
         """How many never count."""
-        return 0 if self._is_believed else self.by_client.doubted
+        return 0 if self._is_believed else self._together.doubted
 
     @property
     def not_for_the_only(self) -> int:
@@ -118,6 +118,10 @@ class Doubts:
         """How many shut out no instance that cannot be spared."""
         return 0 if self._is_believed else self._closed.beyond + self._others.doubted
 
+    def are_of_one(self, asker: Asker | None) -> bool:
+        """Tell whether the failure of this one is doubted, and they have met no other client."""
+        return asker is not None and asker.is_doubted and not self._together.is_of_several
+
     def add(
         self, asker: Asker | None, *, was_reached: bool = True, has_closed: bool = False
     ) -> None:
@@ -125,5 +129,5 @@ class Doubts:
         self._is_believed |= not was_reached
         self._closed_count += has_closed
         if asker is not None:
-            self.by_client.add(asker)
+            self._together.add(asker)
             (self._closed if has_closed else self._others).add(asker)
