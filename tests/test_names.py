@@ -235,15 +235,17 @@ async def test_a_connection_that_comes_too_late_or_to_nobody_is_discarded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     both = asyncio.Event()
+    asked: list[str] = []
     discarded: list[str] = []
 
     async def connect(address: str) -> str:
+        asked.append(address)
         await both.wait()
         return address
 
     with no_pause(monkeypatch, 0.001):
         async with asyncio.TaskGroup() as tasks:
             racing = tasks.create_task(connect_first("ab", connect, discarded.append))
-            await asyncio.sleep(0.05)
+            await wait_until(lambda: asked == ["a", "b"])
             both.set()
     assert [racing.result(), *discarded] in (["a", "b"], ["a"])

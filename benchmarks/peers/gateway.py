@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.instances import free_port
 from benchmarks.layout import LOOPBACK, Site
-from benchmarks.peers.peer import FLOODS, Peer
+from benchmarks.peers.peer import FLOOD_WORKS, Peer
 from benchmarks.processes import Command
 from benchmarks.tools import which
 from gateway.core.model import Instance, Snapshot
@@ -127,5 +127,5 @@ BOUNDED_ASGI_FACE = Peer(
     key="asgi-h11",
     title="gateway, ASGI face, h11",
     start=_run_bounded_asgi,
-    works=(ASGI_FACE.works | FLOODS) - {"flood-tls", "flood-frames"},
+    works=(ASGI_FACE.works | FLOOD_WORKS) - {"flood-tls", "flood-frames"},
 )

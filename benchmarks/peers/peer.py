@@ -9,18 +9,20 @@ from benchmarks.layout import Site
 from benchmarks.processes import Command
 from benchmarks.tools import which
 
-FLOODS = frozenset(
+FLOOD_WORKS = frozenset(
     f"flood-{name}"
     for name in ("requests", "tls", "paths", "lists", "upload", "download", "frames")
 )
-EVERYTHING = FLOODS | frozenset(
+EVERYTHING = FLOOD_WORKS | frozenset(
     {
         *("get", "browser", "post2k", "post64k", "answer10k", "answer1m", "tls", "log"),
         *("websocket", "latency", "idle", "routes10", "routes1000", "routes10000"),
         *("fleet10", "fleet1000"),
     }
 )
-ONE_ROUTE = EVERYTHING - FLOODS - {"routes10", "routes1000", "routes10000", "fleet10", "fleet1000"}
+ONE_ROUTE = (
+    EVERYTHING - FLOOD_WORKS - {"routes10", "routes1000", "routes10000", "fleet10", "fleet1000"}
+)
 
 # What a line of an access log tells, with every peer: as much as the gateway's.
 LOGGED = (

@@ -7,7 +7,8 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h11
@@ -143,10 +144,9 @@ def test_the_answer_to_a_key_is_that_of_the_rfc() -> None:
 # --- Idle connections ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def greeter() -> Iterator[tuple[int, list[socket.socket]]]:
-    """Give every connection one answer, and keep it in the list."""
-    accepted: list[socket.socket] = []
+@contextmanager
+def serving(accepted: Callable[[socket.socket], object]) -> Iterator[int]:
+    """Hand over each connection that is made to this port."""
 
     def serve() -> None:
         while True:
@@ -154,20 +154,32 @@ def greeter() -> Iterator[tuple[int, list[socket.socket]]]:
                 client, _ = listener.accept()
             except OSError:
                 return
-            accepted.append(client)
-            client.recv(10_000)
-            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            accepted(client)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve)
-        serving.start()
+        thread = threading.Thread(target=serve)
+        thread.start()
         try:
-            yield listener.getsockname()[1], accepted
+            yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            serving.join()
-            for client in accepted:
-                client.close()
+            thread.join()
+
+
+@pytest.fixture
+def greeter() -> Iterator[tuple[int, list[socket.socket]]]:
+    """Give every connection one answer, and keep it in the list."""
+    clients: list[socket.socket] = []
+
+    def greet(client: socket.socket) -> None:
+        clients.append(client)
+        client.recv(10_000)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(greet) as port:
+        yield port, clients
+    for client in clients:
+        client.close()
 
 
 def test_idle_connections_stay(greeter: tuple[int, list[socket.socket]]) -> None:
@@ -197,23 +209,12 @@ def taker() -> Iterator[tuple[int, queue.Queue[bytes]]]:
     """Take from every connection what comes at first, keep it in the queue, and close."""
     taken: queue.Queue[bytes] = queue.Queue()
 
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                taken.put(client.recv(100_000))
+    def take(client: socket.socket) -> None:
+        with client:
+            taken.put(client.recv(100_000))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve)
-        serving.start()
-        try:
-            yield listener.getsockname()[1], taken
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            serving.join()
+    with serving(take) as port:
+        yield port, taken
 
 
 def test_a_flood_whose_connection_is_closed_goes_on_over_another_one(
