@@ -2,14 +2,15 @@
 
 A registry that lost its state answers `200 []`, with every sign of health, for up to a minute and a
 half, and then lists the instances again in parts. Who believes it drops every instance, and then
-sends all traffic to the first two that come back. So there is one rule: **what is listed is
-believed at once; what is absent is believed only from an answer that can be trusted and that does
-not drop everything.** Everything else is held: kept for a while, marked, equal in rotation.
+sends all traffic to the first two that come back. One that has just elected a leader may answer
+from before its last changes. So there is one rule: **what is listed is believed at once; what is
+absent is believed only from an answer that can be trusted and that does not drop everything.**
+Everything else is held: kept for a while, marked, equal in rotation.
 
     absent from                       is
     a trusted answer that lists some  gone at once
     a trusted answer, empty           held for empty_hold_s, or until a trusted answer lists others
-    an untrusted answer               gone at once if it drops few, else held for hold_for_s
+    an untrusted answer               held, for few_hold_s if it drops few, else for hold_for_s
 
 Critical and maintenance are positive evidence: an instance that is listed is never held.
 """
@@ -27,13 +28,15 @@ class HoldPolicy:
     """How much absence is too much to be believed, and for how long it is doubted.
 
     `ratio`: from this share of the known routable instances on, absence in an untrusted answer is
-    held for `hold_for_s`. `empty_hold_s` is for a trusted answer that lists nothing, 0 turns it
-    off. The 150 s cover Consul's anti-entropy, which is a minute and more for small clusters and
-    grows with their size.
+    held for `hold_for_s`, below it for `few_hold_s`. `empty_hold_s` is for a trusted answer that
+    lists nothing. 0 turns a hold off. The 150 s cover Consul's anti-entropy, which is a minute and
+    more for small clusters and grows with their size; the 5 s cover a leader that does not yet
+    know all that was decided before it was elected.
     """
 
     ratio: float = 0.5
     hold_for_s: float = 150.0
+    few_hold_s: float = 5.0
     empty_hold_s: float = 30.0
 
 
@@ -113,9 +116,8 @@ class View:
             return None if listed else Hold(now_s + policy.empty_hold_s, ends_at_list=True)
         known = sum(1 for item in self.instances if item.is_routable and not item.held)
         lost = sum(1 for item in absent if item.is_routable and not item.held)
-        if listed and lost < policy.ratio * known:
-            return None
-        return Hold(now_s + policy.hold_for_s, ends_at_list=False)
+        few = bool(listed) and lost < policy.ratio * known
+        return Hold(now_s + (policy.few_hold_s if few else policy.hold_for_s), ends_at_list=False)
 
 
 def _kept(earlier: Hold, new: Hold | None, *, listed: bool, trusted: bool) -> Hold | None:

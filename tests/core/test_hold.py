@@ -62,10 +62,22 @@ def test_the_hold_of_an_empty_answer_can_be_turned_off() -> None:
     assert View() == view
 
 
-def test_few_missing_from_an_untrusted_answer_are_gone_at_once() -> None:
-    view = after(View(fleet(5)), fleet(3), trusted=False)
+def test_few_missing_from_an_untrusted_answer_are_held_for_a_moment() -> None:
+    """A new leader of Consul can answer once from before the last registrations."""
+    view = after(View(fleet(5)), fleet(3), trusted=False, now_s=100.0)
+    later = after(view, fleet(3), now_s=101.0)
 
-    assert (ids(view), held(view)) == (["00", "01", "02"], [])
+    assert held(view) == held(later) == ["03", "04"]
+    assert later.next_release_s == 105.0
+    assert fleet(3) == later.released(105.0).instances
+    assert fleet(5) == after(view, fleet(5), now_s=101.0).instances
+
+
+def test_the_hold_of_few_can_be_turned_off() -> None:
+    policy = HoldPolicy(few_hold_s=0.0)
+    view = View(fleet(5)).after(fleet(3), trusted=False, now_s=0.0, policy=policy)
+
+    assert fleet(3) == view.instances
 
 
 def test_half_missing_from_an_untrusted_answer_are_held() -> None:
@@ -108,6 +120,7 @@ def test_sick_instances_are_not_held_and_do_not_count() -> None:
     view = after(View((*fleet(4), *sick)), fleet(2), trusted=False)
 
     assert ids(view) == ["00", "01", "02", "03"]
+    assert view.next_release_s == POLICY.hold_for_s
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -277,6 +277,20 @@ async def test_an_answer_from_before_the_registry_got_lost_is_not_trusted(scene:
         assert scene.ids() == ["a", "b"]
 
 
+async def test_a_new_leader_that_answers_once_from_before_takes_nothing_out(scene: Scene) -> None:
+    async with scene.running():
+        await wait_until(lambda: scene.watches)
+        scene.watch.play(answer(7, "a", "b"), answer(9, "a", "b", "c"))
+        await wait_until(lambda: len(scene.watch.asked) == 3)
+        scene.watch.play(SourceError(Trouble.NO_LEADER, "No cluster leader"))
+        scene.watch.play(answer(8, "a", "b"), answer(9, "a", "b", "c"))
+        await wait_until(lambda: len(scene.watch.asked) == 6)
+
+        assert [len(one.instances) for one in scene.published] == [2, 3, 3, 3]
+        assert [one.id for one in scene.published[2].instances if one.held] == ["c"]
+        assert not any(one.held for one in scene.published[3].instances)
+
+
 async def test_a_filtered_answer_means_denied_and_takes_nothing_away(scene: Scene) -> None:
     filtered = replace(answer(9), is_filtered=True)
     async with scene.running() as watcher:
