@@ -91,6 +91,14 @@ async def test_interim_answers_are_not_the_answer(web: ScriptedUpstream) -> None
     assert await probe(at(web.port), HTTP, None) == "/health?deep=1: 503"
 
 
+async def test_interim_answers_without_end_are_not_read_for_ever(web: ScriptedUpstream) -> None:
+    web.on_request(play(*[interim(103)] * 31, respond()))
+    assert await probe(at(web.port), HTTP, None) is None
+
+    web.on_request(play(*[interim(103)] * 32, respond()))
+    assert await probe(at(web.port), HTTP, None) == "/health?deep=1: endless interim answers"
+
+
 async def test_a_cookie_is_not_sent_back(web: ScriptedUpstream) -> None:
     web.on_request(respond(headers=[(b"Set-Cookie", b"a=b")]))
 
