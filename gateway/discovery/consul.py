@@ -12,11 +12,12 @@ module as a SourceError with its trouble named.
 from __future__ import annotations
 
 import asyncio
-import warnings
+import importlib.machinery
+import importlib.util
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import httpx
@@ -47,10 +48,24 @@ from gateway.discovery.source import Answer, SourceError
 from gateway.names import Names
 from gateway.threads import in_thread
 
-with warnings.catch_warnings():
-    # It pulls in `requests`, which warns about versions of libraries that are never used here.
-    warnings.simplefilter("ignore")
-    from consul import base
+
+def _python_consul2() -> ModuleType:
+    """Load `consul.base` alone, under no name that others could import.
+
+    Importing the package loads `requests` too, which nothing here uses and the image does not have.
+    Raises ModuleNotFoundError when python-consul2 is not installed.
+    """
+    package = importlib.util.find_spec("consul")
+    places = package.submodule_search_locations if package is not None else None
+    spec = importlib.machinery.PathFinder.find_spec("base", places) if places else None
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("python-consul2 is not installed", name="consul")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+base: Any = _python_consul2()
 
 ReadList = Callable[[bytearray], Awaitable[Any]]
 
