@@ -10,13 +10,16 @@ ARG PYTHON_VERSION=3.13
 FROM python:${PYTHON_VERSION}-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY scripts/locks/run.txt scripts/locks/run.txt
 COPY gateway/ gateway/
-# First wheels of everything, then an install from nothing but them: it fails here, not at run time,
-# when something is missing. The environment gets no pip of its own.
+# First wheels of everything, each with the content that the lock names, then an install from nothing
+# but them. The environment gets no pip of its own.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels . \
+    pip wheel --no-deps --require-hashes --wheel-dir /wheels --requirement scripts/locks/run.txt \
+ && pip wheel --no-deps --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/gateway \
- && pip --python /opt/gateway/bin/python install --no-cache-dir --no-index --find-links /wheels gateway
+ && pip --python /opt/gateway/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+ && /opt/gateway/bin/gateway version
 
 FROM python:${PYTHON_VERSION}-slim AS runtime
 LABEL org.opencontainers.image.title="gateway" \

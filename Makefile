@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .cache/servers
+LOCKS := scripts/locks
+AUDIT := .cache/audit
+# Each package in just the version, and with just the content, that the lock names.
+LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
+ITSELF := --quiet --disable-pip-version-check --no-deps --editable .
 OTHER ?= /usr/bin/python3
 OTHER_VENV := .cache/other$(subst /,-,$(OTHER))
 # Many tests wait for sockets and programs: more of them than cores keep the cores busy.
@@ -13,7 +18,7 @@ QUICK := tests/config tests/proxy tests/test_architecture.py tests/test_architec
 CORE_COVERAGE := --cov=gateway.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check check-deep quick other bench sim fmt docs clean
+.PHONY: help run test soak check check-deep quick other bench sim fmt docs lock audit clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,26 +65,41 @@ fmt: $(VENV)/.dev  ## Format the code, and fix what the linter can fix
 docs: $(VENV)/.dev  ## Write the generated tables of the documentation anew
 	$(BIN)/python scripts/gen_docs.py
 
+lock: $(VENV)/.dev  ## Write the locks anew: the newest versions that pyproject.toml allows
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group lock
+	$(BIN)/python scripts/lock.py $(LOCKS)
+
+audit: $(VENV)/.dev $(AUDIT)/.audit  ## Ask for known faults of the locked versions
+	@$(BIN)/python scripts/audit.py $(AUDIT)/bin/pip-audit $(LOCKS)/run.txt $(LOCKS)/dev.txt
+
 clean:  ## Remove what the other commands made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build *.egg-info
 
 # Installed once, and again when the dependencies change.
-$(VENV)/.run: pyproject.toml
+$(VENV)/.run: pyproject.toml $(LOCKS)/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/pip install $(LOCKED) $(LOCKS)/run.txt
+	@$(BIN)/pip install $(ITSELF)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.run
+$(VENV)/.dev: pyproject.toml $(LOCKS)/dev.txt $(VENV)/.run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@$(BIN)/pip install $(LOCKED) $(LOCKS)/dev.txt
 	@touch $@
 
 # Debian's Python comes without pip; ours installs for it.
 $(OTHER_VENV)/.dev: pyproject.toml $(VENV)/.dev
 	@$(OTHER) -m venv --without-pip $(OTHER_VENV)
-	@$(BIN)/pip --python $(OTHER_VENV)/bin/python install --quiet --disable-pip-version-check --group dev --editable .
+	@$(BIN)/pip --python $(OTHER_VENV)/bin/python install $(LOCKED) $(LOCKS)/dev.txt
+	@$(BIN)/pip --python $(OTHER_VENV)/bin/python install $(ITSELF)
+	@touch $@
+
+# It needs other packages than we do, so it gets an environment of its own.
+$(AUDIT)/.audit: pyproject.toml $(VENV)/.dev
+	@$(PYTHON) -m venv --without-pip $(AUDIT)
+	@$(BIN)/pip --python $(AUDIT)/bin/python install --quiet --disable-pip-version-check --group audit
 	@touch $@
 
 # Where it cannot be had, the tests that need it skip, loudly; with CI set they fail.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -147,9 +148,39 @@ def test_everything_that_is_copied_exists_and_is_let_through() -> None:
 
 def test_everything_that_the_build_needs_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = {"pyproject.toml", "gateway", project["readme"], *project["license-files"]}
+    locked = "scripts/locks/run.txt"
+    needed = {"pyproject.toml", "gateway", locked, project["readme"], *project["license-files"]}
 
     assert needed == set(copied_sources())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_what_the_build_runs_makes_an_environment_that_works(tmp_path: Path) -> None:
+    """Its commands, with other paths: from the lock alone, and without `requests`."""
+    for source in copied_sources():
+        target = tmp_path / "src" / source
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, target)
+    build, _ = stages()
+    (run,) = [step.value for step in build if step.name == "RUN"]
+    _, script = run.split(maxsplit=1)
+    for path in ("/wheels", "/opt/gateway"):
+        script = script.replace(path, f"{tmp_path}{path}")
+    python = f" {sys.executable} "
+    script = f" {script}".replace(" python ", python).replace(" pip ", f"{python}-m pip ")
+    subprocess.run(
+        ["/bin/sh", "-ec", script],
+        cwd=tmp_path / "src",
+        check=True,
+    )
+
+    program = tmp_path / "opt/gateway/bin/python"
+    found = subprocess.run(
+        [program, "-c", "import requests"], capture_output=True, text=True, check=False
+    )
+    assert "No module named 'requests'" in found.stderr
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1)])
