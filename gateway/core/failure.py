@@ -173,8 +173,8 @@ VERDICTS: dict[Failure, Verdict] = {
     ),
     Failure.CONNECT_FAILED: Verdict(
         502, _U, _ALWAYS,
-        "The instance refused the connection",
-        "The process is down or the address in the registry is wrong.",
+        "The instance could not be connected to",
+        "The process is down, or its address in the registry is wrong: the detail says more.",
         counts=True,
     ),
     Failure.TLS_FAILED: Verdict(

@@ -18,7 +18,7 @@ from gateway.core.fleet import Fleet, Member
 from gateway.core.health import UNKNOWN, CheckState, first_delay_s
 from gateway.core.model import Instance, Snapshot, Status
 from gateway.core.policy import HealthCheckPolicy
-from gateway.health.probe import Secured, probe
+from gateway.health.probe import Secured, probe, reason_of
 from gateway.names import NameLateError, Names
 
 _log = structlog.get_logger()
@@ -141,6 +141,9 @@ class HealthChecks:
                     found = await self._check(self._services[service], member, policy, addresses)
             except NameLateError:
                 found = member.check  # that says nothing about the instance
+            except (OSError, UnicodeError) as error:
+                why = f"{member.instance.host}: {reason_of(error)}"
+                found = self._take(service, member, policy, why)
             except Exception:  # noqa: BLE001 -- a mistake of ours says nothing about the instance
                 _log.exception("health_check_failed", service=service, instance=key)
                 found = member.check
@@ -153,12 +156,18 @@ class HealthChecks:
         policy: HealthCheckPolicy,
         addresses: Sequence[str],
     ) -> CheckState:
-        """Check once and tell the Fleet; return what is known then."""
+        """Check once; return what is known then."""
         secured = self._secure(service, member.instance)
         why = await probe(member.instance, policy, secured, addresses)
+        return self._take(service.name, member, policy, why)
+
+    def _take(
+        self, service: str, member: Member[Any], policy: HealthCheckPolicy, why: str | None
+    ) -> CheckState:
+        """Tell the Fleet what a check found, None for nothing wrong; return what is known then."""
         before, now_s = member.check, self._clock()
         found = before.passed(policy, now_s) if why is None else before.failed(why, policy, now_s)
-        fleet = self._engine.fleets.get(service.name)
+        fleet = self._engine.fleets.get(service)
         if member.is_gone or fleet is None:
             return found
         fleet.checked(member.instance.key, found)

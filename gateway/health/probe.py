@@ -73,7 +73,7 @@ async def probe(
         return f"{what}: no result within {format_duration(policy.timeout_s)}"
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         # A name that cannot be a host name is a UnicodeError, and that is a ValueError.
-        return f"{what}: {_reason(error)}"
+        return f"{what}: {reason_of(error)}"
     passed = any(status in some for some in policy.expect)
     return None if passed else f"{what}: {status}"
 
@@ -136,8 +136,8 @@ def _request(instance: Instance, policy: HealthCheckPolicy) -> bytes:
     return f"GET {policy.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
-def _reason(error: Exception) -> str:
-    """Say in words what went wrong."""
+def reason_of(error: Exception) -> str:
+    """Say in words what went wrong in a check."""
     if isinstance(error, EOFError):
         return "closed without an answer"
     if isinstance(error, asyncio.LimitOverrunError):

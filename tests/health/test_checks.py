@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,6 +21,7 @@ from gateway.core.model import Instance, Snapshot, Status
 from gateway.core.policy import BreakerPolicy, HealthCheckPolicy
 from gateway.health.checks import HealthChecks
 from gateway.health.probe import Secured
+from gateway.names import Names
 from tests.fakes.scenes import respond
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
@@ -42,11 +44,12 @@ class Checking:
 
     fleets: dict[str, Fleet[str]] = field(default_factory=dict)
     events: list[MutableMapping[str, Any]] = field(default_factory=list)
+    names: Names | None = None
     checks: HealthChecks = field(init=False)
 
     def __post_init__(self) -> None:
         self.checks = HealthChecks(
-            self, self.secure, clock=time.monotonic, random=random.Random(1).random
+            self, self.secure, self.names, clock=time.monotonic, random=random.Random(1).random
         )
         self.fleets["web"] = Fleet("web", lambda one: one.key, breaker=BreakerPolicy())
 
@@ -112,6 +115,29 @@ async def test_whoever_fails_is_taken_out_and_let_in_again_when_it_is_well(
     ]
     assert [event["address"] for event in seen.logged("instance_healthy")] == [web.authority]
     assert seen.logged("no_healthy_instance") == []
+
+
+def no_such_name(*_: object, **__: object) -> NoReturn:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("gone.test", "gone.test: name or service not known"),
+        ("a" * 64, f"{'a' * 64}: encoding with 'idna' codec failed"),
+    ],
+)
+async def test_an_instance_whose_name_does_not_exist_fails_its_check(host: str, why: str) -> None:
+    names = Names(lookup=no_such_name if host == "gone.test" else None)
+    async with checking({"web": WEB}, Checking(names=names)) as seen:
+        seen.follow(Instance(key="web", id="web", host=host, port=80))
+        member = seen.fleets["web"].members["web"]
+        await wait_until(lambda: member.check.is_failing)
+
+    (event,) = seen.logged("instance_unhealthy")
+    assert event["why"].startswith(why)
+    assert seen.logged("health_check_failed") == []
 
 
 async def test_when_checks_take_the_last_one_out_the_log_says_so(web: ScriptedUpstream) -> None:
