@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.admin.load import load_of
 from gateway.admin.verdict import verdict
 from gateway.core.breaker import Breaker, BreakerState
+from gateway.core.errors_seen import ErrorShare, sum_of
 from gateway.core.fleet import Fleet, Member
 from gateway.core.model import Instance, Status
 from gateway.core.policy import RetryPolicy
@@ -160,13 +161,15 @@ def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: floa
     counts = Counter(member.instance.status for member in members)
     states = Counter(member.breaker.state(now_s) for member in members)
     held_count = sum(member.instance.held for member in members)
+    shares = [member.error_share(now_s) for member in members]
     return {
-        "status": _service_status(fleet, freshness, now_s, held_count=held_count),
+        "status": _service_status(fleet, freshness, now_s, shares, held_count=held_count),
         "instances": len(members),
         **{status.value: counts[status] for status in Status},
         "held": held_count,
         "failing_checks": sum(member.check.is_failing for member in members),
         "in_flight": sum(member.in_flight for member in members),
+        "errors": _errors(sum_of(shares)),
         "snapshot": _snapshot(fleet, freshness, now_s),
         "breakers": {
             state.value: states[state] for state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
@@ -180,13 +183,18 @@ def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: floa
 
 
 def _service_status(
-    fleet: Fleet[Any], freshness: Freshness | None, now_s: float, *, held_count: int
+    fleet: Fleet[Any],
+    freshness: Freshness | None,
+    now_s: float,
+    shares: list[ErrorShare],
+    *,
+    held_count: int,
 ) -> str:
     """Say `down` if no request can be answered, `degraded` if somebody should have a look.
 
     What the registry says of an instance, critical as well as maintenance, is its business and no
     reason for a look here, as long as others are left in this datacenter. What our own checks say
-    against the registry is one.
+    against the registry is one, and so are many errors of the service or of one instance.
     """
     routable = [member for tier in fleet.tiers for member in tier]
     closed = [one for one in routable if one.breaker.state(now_s) is BreakerState.CLOSED]
@@ -197,7 +205,8 @@ def _service_status(
     is_panic = not any(one.instance.is_routable for one in routable)
     is_agreed = len(closed) == sum(one.instance.is_routable for one in fleet.members.values())
     is_well = is_fresh and is_here and is_agreed and not held_count and not is_panic
-    return "ok" if is_well else "degraded"
+    has_errors = any(share.is_high for share in (*shares, sum_of(shares)))
+    return "ok" if is_well and not has_errors else "degraded"
 
 
 def _snapshot(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json | None:
@@ -221,6 +230,7 @@ def _member(member: Member[Any], tier: int | None, now_s: float) -> Json:
         "tier": tier,
         "in_flight": member.in_flight,
         "latency_ms": round(member.latency_s * 1000, 3) if member.latency_s else None,
+        "errors": _errors(member.error_share(now_s)),
         "breaker": _breaker(member.breaker, now_s),
         **verdict(member, now_s),
         "failures": [
@@ -228,6 +238,11 @@ def _member(member: Member[Any], tier: int | None, now_s: float) -> Json:
             for at_s, failure, detail in reversed(member.failures)
         ],
     }
+
+
+def _errors(share: ErrorShare) -> Json:
+    """Show how many of the requests of the last half minute to minute went wrong."""
+    return {"count": share.errors, "of": share.ended, "share": round(share.share, 4)}
 
 
 def _instance(instance: Instance) -> Json:

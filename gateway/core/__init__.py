@@ -16,6 +16,7 @@ nothing of ours.
     failure    the table of named ways to fail
     failover   may this request be sent again?
     breaker    closed, open, half-open; a Permit for each attempt
+    errors_seen  how many of the latest requests to an instance went wrong
     doubts     is a failure an instance's, or the doing of the client that asked?
     balancing  which candidate first
     fleet      the live state of one service's instances

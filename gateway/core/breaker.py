@@ -240,6 +240,11 @@ class Breaker:
         return self._consecutive
 
     @property
+    def ended_count(self) -> int:
+        """How many of its requests ended well or badly since the instance is known."""
+        return self._ended
+
+    @property
     def counted_in_a_row(self) -> int:
         """How many of these count."""
         return self._consecutive and self._consecutive - self._row.doubted

@@ -21,6 +21,7 @@ from gateway.core.balancing import Balancer, Pick, RequestKey
 from gateway.core.breaker import Breaker, Permit
 from gateway.core.breakers import Breakers
 from gateway.core.doubts import Asker, Witnesses
+from gateway.core.errors_seen import ErrorShare, ErrorsSeen
 from gateway.core.hashing import hash64
 from gateway.core.health import UNKNOWN, CheckState
 from gateway.core.identity import client_of
@@ -42,7 +43,7 @@ _FAILED_LATENCY_S = 1.0
 
 
 class SeenFailure(NamedTuple):
-    """One failed attempt, as the admin port shows it; `at_s` is monotonic."""
+    """One failed attempt or 5xx response, as the admin port shows it; `at_s` is monotonic."""
 
     at_s: float
     failure: str
@@ -66,6 +67,7 @@ class Member(Generic[P]):
         "_observed_at_s",
         "breaker",
         "check",
+        "errors",
         "failures",
         "in_flight",
         "instance",
@@ -98,6 +100,7 @@ class Member(Generic[P]):
         self.seed = hash64(instance.key.encode())
         self.token = b""
         self.failures: deque[SeenFailure] = deque(maxlen=_KEPT_FAILURES)
+        self.errors = ErrorsSeen()
         self.peer: Peer | None = None
         self.served: Request | None = None
         self._before: tuple[Request, float] | None = None
@@ -166,8 +169,20 @@ class Member(Generic[P]):
         Of one that never answered nothing is known to go by, and it must not look like the fastest.
         """
         self.note_witnesses()
-        self.failures.append(SeenFailure(now_s, failure, detail))
+        self._note_error(failure, detail, now_s)
         self.observe(max(latency_s, self.latency_s or _FAILED_LATENCY_S), now_s)
+
+    def note_server_error(self, status: int, now_s: float) -> None:
+        """Keep a 5xx response that is no failed attempt: the instance answered, and not well."""
+        self._note_error("server_error", f"the instance answered {status}", now_s)
+
+    def error_share(self, now_s: float) -> ErrorShare:
+        """Return how many of its latest requests went wrong."""
+        return self.errors.share(now_s, self.breaker.ended_count)
+
+    def _note_error(self, failure: str, detail: str, now_s: float) -> None:
+        self.failures.append(SeenFailure(now_s, failure, detail))
+        self.errors.note(now_s, self.breaker.ended_count)
 
     def cool(self, now_s: float) -> None:
         """Forget a little of the latency when nothing is asked, so that it is asked again."""

@@ -348,12 +348,12 @@ class Exchange(Ending):
         """Judge an answer by its head; False if the request is on its way to another instance."""
         # :: Station 7: Judge -- an answer
         target = self.target
-        if head.status not in target.statuses:
+        if head.status not in target.noted_statuses:
             target.budget.answered += 1
             if target.stopwatch is not None:
                 target.stopwatch.answered(self.attempts, self.request, now_s)
             self.attempts.answered(head, self.request, now_s)
-        elif target.failover.leaves_for_another(self, head, now_s):
+        elif not self._takes_noted(head, now_s):
             return False
         if self.hedge is not None:
             self.hedge.drop()
@@ -362,6 +362,18 @@ class Exchange(Ending):
         self.status = head.status
         if not head.has_date:
             head.lines += b"\r\nDate: " + self.engine.http_date()
+        return True
+
+    def _takes_noted(self, head: AnswerHead, now_s: float) -> bool:
+        """Judge an answer whose status is retriable or 5xx, as `_takes_answer`."""
+        target = self.target
+        if head.status in target.statuses:
+            return not target.failover.leaves_for_another(self, head, now_s)
+        target.budget.answered += 1
+        if target.stopwatch is not None:
+            target.stopwatch.answered(self.attempts, self.request, now_s)
+        self.attempts.answered(head, self.request, now_s)
+        self.attempts.member.note_server_error(head.status, now_s)
         return True
 
     def upstream_switched(self, head: AnswerHead, now_s: float) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
 
 _KEY = b"idempotency-key"
+_SERVER_ERRORS = frozenset(range(500, 600))
 _USUAL_CLOSING = USUAL_LINES + b"%b\r\n\r\n%b"
 
 
@@ -58,6 +59,7 @@ class Target:
         "least_bytes",
         "limits",
         "max_body_bytes",
+        "noted_statuses",
         "prefix_line",
         "preserve_host",
         "request_s",
@@ -101,7 +103,8 @@ class Target:
         self.request_s = _limit(timeouts.request_s)
         self.client_idle_s = min(self.idle_s, client_body_timeout_s)
         self.least_bytes, self.attempts = timeouts.min_rate_bytes, retry.attempts
-        self.statuses = retry.statuses
+        # Nothing is to be done for a status that is not among the second: one look tells.
+        self.statuses, self.noted_statuses = retry.statuses, retry.statuses | _SERVER_ERRORS
         self.idempotent = retry.methods
         self.buffer_bytes = retry.buffer_bytes
         self.max_body_bytes = inf if route.max_body_bytes is None else route.max_body_bytes

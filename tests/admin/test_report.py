@@ -53,6 +53,7 @@ def test_a_gateway_where_all_is_well() -> None:
                 "held": 0,
                 "failing_checks": 0,
                 "in_flight": 0,
+                "errors": {"count": 0, "of": 0, "share": 0.0},
                 "snapshot": {"source": "consul", "index": 7, "fresh": True, "age_s": 1.5},
                 "breakers": {"open": 0, "half_open": 0},
                 "open": [],
@@ -265,12 +266,37 @@ def test_a_service_is_shown_with_all_that_is_known_of_its_instances() -> None:
             "tier": 0,
             "in_flight": 0,
             "latency_ms": None,
+            "errors": {"count": 0, "of": 0, "share": 0.0},
             "breaker": {"state": "closed", "since_s": None, "why": None, **QUIET},
             "health_check": {"opinion": "unknown", "since_s": None, "why": None},
             "refused_by": [],
             "failures": [],
         }
     ]
+
+
+def test_a_service_is_degraded_while_one_of_its_instances_answers_many_requests_with_errors() -> (
+    None
+):
+    view = view_of("users")
+    view.publish("users", *(instance(f"user-{number}") for number in range(20)))
+    bad = view.engine.fleets["users"].members["user-3"]
+    for _ in range(4):
+        bad.note_server_error(500, 990.0)
+    few = report.health(view, 1000.0)["services"]["users"]
+    bad.note_server_error(501, 995.0)
+    many = report.health(view, 1000.0)["services"]["users"]
+    later = report.health(view, 1055.0)["services"]["users"]
+
+    assert [one["status"] for one in (few, many, later)] == ["ok", "degraded", "ok"]
+    assert many["errors"] == {"count": 5, "of": 5, "share": 1.0}
+    assert shown(view, "user-3")["errors"] == {"count": 5, "of": 5, "share": 1.0}
+    assert shown(view, "user-3")["failures"][0] == {
+        "age_s": 5.0,
+        "reason": "server_error",
+        "detail": "the instance answered 501",
+    }
+    assert shown(view, "user-4")["errors"]["count"] == 0
 
 
 def shown(view: FakeView, key: str, now_s: float = 1000.0) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Serve, ask, routes_file, routes_to
-from tests.fakes.scenes import hold, play, respond
+from tests.fakes.scenes import app, hold, play, respond
 from tests.fakes.upstream import ScriptedUpstream
 
 
@@ -50,6 +50,28 @@ async def test_what_is_in_flight_is_shown(serve: Serve) -> None:
 
         assert [(one["address"], one["in_flight"]) for one in during] == [(web.authority, 1)]
         assert [(one["address"], one["in_flight"]) for one in after] == [(web.authority, 0)]
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 500), ("POST", 500), ("POST", 503)])
+async def test_a_service_that_answers_half_of_all_requests_with_errors_is_degraded(
+    serve: Serve, method: str, status: int
+) -> None:
+    """No Breaker opens for a 500, and for a 503 only at half of them."""
+    async with ScriptedUpstream() as web:
+        web.on_request(app(lambda request: respond(status if request.target == b"/bad" else 200)))
+        async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
+            for number in range(10):
+                await client.send(ask("/bad" if number % 2 else "/good", method, body=b""))
+                await client.read_response()
+            health = await gateway.ask_admin("/health")
+            (one,) = (await gateway.ask_admin("/api/services/web"))["instances"]
+
+    assert health["status"] == health["services"]["web"]["status"] == "degraded"
+    assert health["services"]["web"]["errors"]["count"] == 5
+    assert one["errors"] == health["services"]["web"]["errors"]
+    assert one["errors"]["of"] <= 10
+    assert one["failures"][0]["detail"] == f"the instance answered {status}"
+    assert one["breaker"]["state"] == "closed"
 
 
 async def test_the_routes_in_use_are_shown(serve: Serve) -> None:
