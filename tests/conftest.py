@@ -8,6 +8,7 @@ machine is not a bug, and pytest bounds each test anyway.
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
@@ -21,8 +22,10 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """End what hangs."""
+    """End what hangs, and let programs that tests start have their signals also under nohup."""
     hanging.pytest_configure(config)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
