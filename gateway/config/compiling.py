@@ -170,14 +170,19 @@ def _switches(defaults: DefaultsEntry, entry: RouteEntry) -> dict[str, Any]:
         said = {
             "preserve_host": place.preserve_host,
             "max_body_bytes": place.max_body,
-            "upgrade": None if place.upgrade is None else frozenset(place.upgrade),
+            "upgrade": _set_of(place.upgrade),
             "deadline_header": place.deadline_header,
+            "removed_fields": _set_of(place.remove_request_fields),
             "priority_class": place.priority_class if isinstance(place, RouteEntry) else None,
         }
         found |= {name: value for name, value in said.items() if value is not None}
     if entry.app or entry.middleware:
         found["upgrade"] = frozenset()  # only HTTP passes through what is in this process
     return found
+
+
+def _set_of(names: tuple[bytes, ...] | None) -> frozenset[bytes] | None:
+    return None if names is None else frozenset(names)
 
 
 # The defaults of keys that belong to no policy of their own, taken from where they live.

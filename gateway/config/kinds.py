@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from gateway.core.headers import HOP_BY_HOP
+from gateway.core.headers import HOP_BY_HOP, alike
 from gateway.core.identity import IDENTITY
 from gateway.core.paths import PathError, PathRules
 from gateway.core.policy import Hedge, PathPolicy, PriorityClass, WhenAllOpen
@@ -32,6 +32,7 @@ _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,3})?)")
 _NOT_FOR_DEADLINES = {name.decode() for name in (*HOP_BY_HOP, *IDENTITY)} | {
     *("host", "content-length", "via", "date", "authorization", "cookie"),
 }
+_NEEDED_FIELDS = {name.decode() for name in HOP_BY_HOP} | {"host", "content-length"}
 _SPACE = re.compile(r"[\s\x00-\x20]")
 _LONGEST_HOST_NAME = 253  # RFC 1035 §2.3.4, without the dot of the root
 _PATH_SAFE = "/!$&'()*+,;=:@%"
@@ -283,6 +284,14 @@ def _field_name(value: object) -> bytes:
     return value.lower().encode()
 
 
+def _removed_field(value: object) -> bytes:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise KindError(f"{value!r} is no name of a field; write X-Client-Ip")
+    if value.lower() in _NEEDED_FIELDS:
+        raise KindError(f"{value} frames or routes the request and cannot be left out")
+    return alike(value.encode())
+
+
 def _hedge(value: object) -> Hedge | None:
     """Read after how long a second instance is asked: a quantile, a duration, or never."""
     if isinstance(value, str) and (found := _QUANTILE.fullmatch(value)):
@@ -383,6 +392,9 @@ ImportName = Annotated[
 ]
 FieldName = Annotated[
     bytes, BeforeValidator(_field_name), Kind("name"), _texts(f"^{_TOKEN.pattern}$")
+]
+RemovedField = Annotated[
+    bytes, BeforeValidator(_removed_field), Kind("name"), _texts(f"^{_TOKEN.pattern}$")
 ]
 ServerName = Annotated[str, BeforeValidator(_server_name), Kind("host"), _texts(r"^[^/]+$")]
 Url = Annotated[InstanceUrl, BeforeValidator(_instance_url), Kind("URL"), _texts("^https?://")]

@@ -10,7 +10,15 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from gateway.config.kinds import Duration, FieldName, Limit
+from gateway.config.kinds import (
+    DISTINCT,
+    NOT_EMPTY,
+    Duration,
+    FieldName,
+    Limit,
+    RemovedField,
+)
+from gateway.core.units import Kind
 
 
 class Limits(Protocol):
@@ -59,6 +67,18 @@ MaxTunnels = Annotated[
         "ask for it; one more gets 503. They do not count for `max_concurrency` once they have "
         "switched. Left out: any number.",
     ),
+]
+RemovedFields = Annotated[
+    tuple[RemovedField, ...] | None,
+    Field(
+        strict=False,
+        description="Request fields that do not cross, with trailers of these names, in every "
+        "spelling that CGI takes for the same: `[X-Client-Ip, True-Client-Ip]`. Fields that are "
+        "the gateway's own are written anew in any case.",
+    ),
+    NOT_EMPTY,
+    DISTINCT,
+    Kind("list of field names"),
 ]
 DeadlineHeader = Annotated[
     FieldName | None,

@@ -38,6 +38,7 @@ from gateway.config.limits import (
     MaxQueue,
     MaxQueueWait,
     MaxTunnels,
+    RemovedFields,
 )
 from gateway.config.policies import BreakerEntry, PathsEntry, RetryEntry, TimeoutsEntry, TlsEntry
 from gateway.core.units import Kind
@@ -150,6 +151,7 @@ class DefaultsEntry(BalancingKeys):
     max_connections: MaxConnections = None
     max_tunnels: MaxTunnels = None
     deadline_header: DeadlineHeader = None
+    remove_request_fields: RemovedFields = None
 
 
 def _without_last_slash(path: bytes) -> bytes:
@@ -260,6 +262,7 @@ class RouteEntry(Entry):
         "is unless said) or `sheddable`, which never waits and is refused first.",
     )
     deadline_header: DeadlineHeader = None
+    remove_request_fields: RemovedFields = None
     timeouts: TimeoutsEntry = Field(
         default_factory=TimeoutsEntry, description="How long each part may take: see `timeouts`."
     )

@@ -1,21 +1,25 @@
 """Which fields cross the gateway, which stop here, and which are ours.
 
 Hop-by-hop fields stop here in both directions (RFC 9110 §7.6.1), with those that Connection names.
-Fields by which instances learn who the client is are ours: see `gateway.core.identity`.
+Fields by which instances learn who the client is are ours: see `gateway.core.identity`. Such names
+are known in every spelling that a CGI-like server takes for the same: for those, all but letters
+and digits is one character. `Proxy` never crosses: CGI makes HTTP_PROXY of it, which HTTP clients
+of the instance would obey (httpoxy, CVE-2016-5385).
 All other fields keep their order, their case and their duplicates.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from gateway.core.identity import IDENTITY, IDENTITY_SPELLINGS
+from gateway.core.identity import IDENTITY
 from gateway.core.message import AnswerHead, Fields, Request, fields_of, lines_of
 
-_STAYS, _OURS, _READ = 1, 2, 3
+_STAYS, _OURS, _READ, _DROPPED = 1, 2, 3, 4
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -37,53 +41,64 @@ _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"[0-9]{1,18} *")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_PORT: Final = rb"(?::[0-9]{0,5})?"
-_NAME: Final = rb"[A-Za-z0-9._~!$&'()*+,;=-]*+"
-_HOST: Final = re.compile(rb"(?=[^:])%b(?:%%[0-9A-Fa-f]{2}%b)*%b" % (_NAME, _NAME, _PORT))
-_BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)(?:%%25[A-Za-z0-9._~-]+)?\]%b" % _PORT)
+_PORT: Final = (
+    rb"(?::(?:[0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+_LABEL: Final = rb"[A-Za-z0-9_~!$&'()*+,;=-]++"
+# Escapes are allowed by RFC 3986 §3.2.2 and by no name that anybody has: an instance that decodes
+# them would take the request for another site.
+_HOST: Final = re.compile(rb"%b(?:\.%b)*\.?%b" % (_LABEL, _LABEL, _PORT))
+# Without a zone, which means something on the client's machine alone (RFC 6874 §3).
+_BRACKETED: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\]%b" % _PORT)
 # Tells whether a Host field is a name, or an IPv4 address, with an optional port (RFC 9110 §7.2).
 is_plain_host: Final = _HOST.fullmatch
-# RFC 9110 §6.5.1: fields that steer framing, routing, authentication or caching make no sense
-# after the body, and are dangerous to whoever merges trailers into headers.
-_NOT_IN_TRAILERS: Final = frozenset(
+# RFC 9110 §6.5.1: whoever merges trailers into headers must not get a field that steers framing,
+# routing, authentication or caching. So those cross whose definition puts them there, and private
+# ones, which only the two ends know.
+_IN_TRAILERS: Final = frozenset(
     {
-        b"age",
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"expires",
-        b"host",
-        b"max-forwards",
-        b"pragma",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"set-cookie",
-        b"trailer",
-        b"vary",
-        b"www-authenticate",
-        *HOP_BY_HOP,
-        *IDENTITY_SPELLINGS,
+        b"checksum",
+        b"content-digest",
+        b"content-md5",
+        b"digest",
+        b"etag",
+        b"grpc-message",
+        b"grpc-status",
+        b"grpc-status-details-bin",
+        b"repr-digest",
+        b"server-timing",
+        b"signature",
+        b"signature-input",
     }
 )
+_PRIVATE: Final = b"x-"
+# All but letters and digits is a hyphen, as CGI makes an underscore of it.
+_AS_ONE: Final = re.sub(rb"[^0-9A-Za-z]", b"-", bytes(range(256)))
+_JOINT: Final = rb"[^0-9A-Za-z:\r]"
 
 
-def _pattern(names: Iterable[bytes]) -> re.Pattern[bytes]:
+def alike(name: bytes) -> bytes:
+    """Return how a field name is known here, whatever it is spelled like: `x-forwarded-for`."""
+    return name.lower().translate(_AS_ONE)
+
+
+def _pattern(names: Iterable[bytes], more: Iterable[bytes] = ()) -> re.Pattern[bytes]:
     """Make a pattern that splits lines at those of these names: name, value, and what is between.
 
-    Case is written out, and names with one first letter stand together: so the engine of `re` skips
-    most lines at their first letter, which IGNORECASE would keep it from.
+    `more` are names as patterns, but for their first letter. Case is written out, and names with
+    one first letter stand together: so the engine of `re` skips most lines at their first letter,
+    which IGNORECASE would keep it from.
     """
     by_letter: dict[bytes, list[bytes]] = {}
-    for name in sorted(names):
-        by_letter.setdefault(name[:1], []).append(_any_case(name[1:]))
+    for letter, rest in [*((one[:1], _any_case(one[1:])) for one in sorted(names)), *_split(more)]:
+        by_letter.setdefault(letter, []).append(rest)
     letters = _any_case(b"".join(by_letter)).replace(b"][", b"")
     branches = [_any_case(a) + b"(?:" + b"|".join(rest) + b")" for a, rest in by_letter.items()]
     return re.compile(rb"\r\n(?=%b)(%b):[ \t]*([^\r]*)" % (letters, b"|".join(branches)))
+
+
+def _split(patterns: Iterable[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return ((one[:1], one[1:]) for one in patterns)
 
 
 def _any_case(text: bytes) -> bytes:
@@ -93,14 +108,26 @@ def _any_case(text: bytes) -> bytes:
     )
 
 
+def _in_any_spelling(name: bytes) -> bytes:
+    return name[:1] + _JOINT.join(map(_any_case, name[1:].split(b"-")))
+
+
 _REQUEST_KINDS: Final[dict[bytes, int]] = {
     **dict.fromkeys(HOP_BY_HOP, _READ),
     b"host": _STAYS,
     b"content-length": _STAYS,
     b"expect": _STAYS,
-    **dict.fromkeys(IDENTITY_SPELLINGS, _OURS),
+    b"proxy": _DROPPED,
+    **dict.fromkeys(IDENTITY, _OURS),
 }
-_REQUEST_SPECIAL: Final = _pattern(_REQUEST_KINDS)
+_FORWARDED: Final = b"x-forwarded"
+_REQUEST_SPECIAL: Final = _pattern(
+    [name for name in _REQUEST_KINDS if not name.startswith(b"x-")],
+    [
+        _in_any_spelling(_FORWARDED) + rb"(?:%b[^:\r]*)?" % _JOINT,
+        *(_in_any_spelling(one) for one in IDENTITY if one[:2] == b"x-" and _FORWARDED not in one),
+    ],
+)
 _ONE_SPECIAL: Final = 4  # parts: what is before it, its name, its value, what is behind it
 _SPELLINGS_OF_HOST: Final = frozenset({b"Host", b"host"})
 _HOST_LINE: Final = re.compile(rb"\r\n[Hh][Oo][Ss][Tt]:[^\r]*")
@@ -200,10 +227,11 @@ def read_request(request: Request, parts: list[bytes]) -> Special:
     found: Special = {}
     received: dict[bytes, bytes] = {}
     is_cut = False
+    is_trusted = request.peer.is_trusted
     for at in range(1, len(parts), 3):
         name = parts[at].lower()
         value = parts[at + 1].rstrip(b" ")
-        kind = _REQUEST_KINDS[name]
+        kind = _kind_of(name, is_trusted=is_trusted)
         if kind == _OURS:
             earlier = received.get(name)
             received[name] = value if earlier is None else b"%b, %b" % (earlier, value)
@@ -212,7 +240,7 @@ def read_request(request: Request, parts: list[bytes]) -> Special:
         if kind != _STAYS or _is_padded(name, parts[at + 1]):
             is_cut = True
     if is_cut:
-        request.crossing = _cut(parts, _REQUEST_KINDS)
+        request.crossing = _cut(parts, partial(_kind_of, is_trusted=is_trusted))
         request.received = received
         if b"connection" in found:
             _leave_out_named(request, found[b"connection"])
@@ -221,12 +249,25 @@ def read_request(request: Request, parts: list[bytes]) -> Special:
     return found
 
 
-def _cut(parts: list[bytes], kinds: Mapping[bytes, int]) -> bytes:
+def _kind_of(name: bytes, *, is_trusted: bool) -> int:
+    """Return what becomes of a special field of a request; `name` is in lower case.
+
+    Only the usual spelling is believed. What a trusted peer tells under names that are not ours is
+    for the instance to believe.
+    """
+    kind = _REQUEST_KINDS.get(name)
+    if kind is not None:
+        return kind
+    is_ours = name.translate(_AS_ONE) in _REQUEST_KINDS
+    return _DROPPED if is_ours or not is_trusted else _STAYS
+
+
+def _cut(parts: list[bytes], kind_of: Callable[[bytes], int]) -> bytes:
     """Join lines again that were split at special ones, but for those that do not stay."""
     kept = [parts[0]]
     for at in range(1, len(parts), 3):
         name = parts[at].lower()
-        if kinds[name] == _STAYS:
+        if kind_of(name) == _STAYS:
             value = parts[at + 1].rstrip(b" ")
             if name == b"content-length":
                 value = value.lstrip(b"0") or b"0"
@@ -261,6 +302,11 @@ def with_host(lines: bytes, host: bytes) -> bytes:
 def without(lines: bytes, names: frozenset[bytes]) -> bytes:
     """Leave out the lines of these names, which are in lower case."""
     return lines_of([field for field in fields_of(lines) if field[0].lower() not in names])
+
+
+def without_alike(fields: Fields, names: frozenset[bytes]) -> Fields:
+    """Leave out the fields that are `alike` to one of these names."""
+    return [field for field in fields if alike(field[0]) not in names]
 
 
 def read_answer(status: int, reason: bytes, lines: bytes, method: bytes) -> AnswerHead:
@@ -317,7 +363,7 @@ def _read_special(head: AnswerHead, parts: list[bytes]) -> None:
             hop.setdefault(name, []).append(parts[at + 1].rstrip(b" \t"))
     codings: list[bytes] = []
     if hop or is_padded:
-        head.lines = _cut(parts, _ANSWER_KINDS)
+        head.lines = _cut(parts, _ANSWER_KINDS.__getitem__)
         codings = [value.lower() for value in hop.get(b"transfer-encoding", ())]
         _read_hop(head, hop)
         head.is_chunked = bool(codings)
@@ -371,7 +417,12 @@ def interim_fields(fields: Fields) -> Fields:
 
 def trailer_fields(fields: Fields) -> Fields:
     """Keep the trailer fields that may cross (RFC 9110 §6.5.1)."""
-    return [field for field in fields if field[0].lower() not in _NOT_IN_TRAILERS]
+    return [field for field in fields if _may_trail(alike(field[0]), field[0].lower())]
+
+
+def _may_trail(known_as: bytes, name: bytes) -> bool:
+    is_ours = known_as in IDENTITY or known_as.startswith(_FORWARDED)
+    return name in _IN_TRAILERS or (name.startswith(_PRIVATE) and not is_ours)
 
 
 def _asks_for_trailers(te: bytes) -> bool:

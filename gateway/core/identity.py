@@ -1,8 +1,9 @@
 """The fields by which instances learn who asked for what, and by which way.
 
 They are ours: what an untrusted peer sent under these names, or under names that some frameworks
-take for the same (`X_Forwarded_For`), is dropped. What a trusted peer tells of those behind it is
-kept, and what is seen here is appended to it, never put in its place.
+take for the same (`X_Forwarded_For`), is dropped, and so is all else that begins with X-Forwarded.
+What a trusted peer tells of those behind it is kept, and what is seen here is appended to it, never
+put in its place.
 
 For a peer behind which there is nobody nearly all of it is known before its request comes; that is
 the common case, and costs one formatting.
@@ -11,7 +12,6 @@ the common case, and costs one formatting.
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from itertools import product
 from typing import Final
 
 from gateway.core.peer import Peer
@@ -33,18 +33,6 @@ USUAL_LINES: Final = b"%b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b%b"
 _SITE_BYTES: Final = 8  # a /64
 _HOSTLESS_LINES: Final = b"%b\r\nX-Request-Id: %b%b"
 _PREFIX_LINE: Final = b"\r\nX-Forwarded-Prefix: %b"
-
-
-def _spellings(name: bytes) -> list[bytes]:
-    """List what CGI-like frameworks take for `name`: every hyphen may be an underscore."""
-    parts = name.split(b"-")
-    joints = product((b"-", b"_"), repeat=len(parts) - 1)
-    return [b"".join(a + b for a, b in zip(parts, (*joint, b""), strict=True)) for joint in joints]
-
-
-IDENTITY_SPELLINGS: Final = frozenset(
-    spelling for name in IDENTITY for spelling in _spellings(name)
-)
 
 
 def prefix_line(prefix: bytes) -> bytes:

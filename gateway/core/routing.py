@@ -67,7 +67,8 @@ class Route:
     `max_body_bytes` bounds the request's body, None does not. `upgrade` names the protocols, in
     lower case, that a client may switch to on this route (RFC 9110 §7.8), and `max_tunnels` bounds
     how many have done so at once, None does not. `deadline_header` is the
-    field, in lower case, that says how much time is left, empty for none.
+    field, in lower case, that says how much time is left, empty for none. `removed_fields` are the
+    request fields that do not cross, as `headers.alike` knows them.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Route:
     upgrade: frozenset[bytes] = WEBSOCKET
     max_tunnels: int | None = None
     deadline_header: bytes = b""
+    removed_fields: frozenset[bytes] = frozenset()
     priority_class: PriorityClass = PriorityClass.NORMAL
     limit: ConcurrencyPolicy = field(default_factory=ConcurrencyPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.core.failure import Failure
-from gateway.core.headers import without
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields
 from gateway.edge.app_answer import AppMistakeError, read_body, read_start
 from gateway.edge.app_scope import http_scope
@@ -30,6 +29,7 @@ from gateway.edge.inbox import Inbox
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.phase import Phase, Wait
+from gateway.proxy.target import remove_fields
 from gateway.proxy.upload import Upload
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ class AppExchange(Exchange):
             self._inbox.put(request.body)
             self.upload, request.body = Upload.gone(len(request.body)), b""
         # :: Station 3: Filter
-        name = self.target.deadline_header
-        if name and not request.peer.is_trusted:
-            # What is inside of middleware believes what it is told.
-            request.crossing = without(request.crossing, frozenset({name}))
+        # What is inside of middleware believes what it is told.
+        is_believed = request.peer.is_trusted
+        removed = self.target.route.removed_fields if is_believed else self.target.removed
+        if removed:
+            remove_fields(request, removed)
         scope = http_scope(request, self.target.route, mounted.state)
         scope[EXCHANGE_KEY] = self
         # :: Station 6: Forward -- to the app

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from gateway.core.failure import VERDICTS, Failure, Side
 from gateway.core.fleet import Member
-from gateway.core.headers import interim_fields, trailer_fields
+from gateway.core.headers import interim_fields, trailer_fields, without_alike
 from gateway.core.message import NO_FIELDS, AnswerHead, Fields, Request
 from gateway.core.pace import Pace
 from gateway.core.paths import PathError
@@ -35,7 +35,7 @@ from gateway.proxy.ending import Ending
 from gateway.proxy.phase import Phase, Wait, cut_inside_upload
 from gateway.proxy.refusal import unmatched
 from gateway.proxy.sides import ClientSide, Connection, ConnectionPool
-from gateway.proxy.target import closing_lines, take_told_limit
+from gateway.proxy.target import closing_lines
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upload import Upload
 
@@ -118,8 +118,8 @@ class Exchange(Ending):
         self.attempts = Attempts(target.fleet, engine.random, engine.observer, request)
         self.is_routed = True
         self._limit_s = now_s + target.request_s
-        if target.deadline_header:
-            self._limit_s = min(self._limit_s, take_told_limit(request, target.deadline_header))
+        if target.removed:
+            self._limit_s = min(self._limit_s, target.take_out(request))
         # :: Station 3: Filter -- what of the request crosses; routes have no other filters yet
         if (request.length != 0 or request.upgrade) and not self._takes_more(now_s):
             return
@@ -261,6 +261,8 @@ class Exchange(Ending):
         upload = self.upload
         if self.phase is _SETTLED or upload is None or self._body_ended:
             return
+        if trailers:
+            trailers = without_alike(trailers, self.target.removed)
         if not upload.end(trailers):
             self._leave(Failure.BAD_REQUEST, "the body is shorter than it says", now_s)
             return

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from gateway.core.failure import Failure
 from gateway.core.fleet import Fleet
-from gateway.core.headers import with_host, without
+from gateway.core.headers import alike, with_host, without_alike
 from gateway.core.identity import USUAL_LINES, identity_lines, prefix_line
-from gateway.core.message import Request
+from gateway.core.message import Request, fields_of, lines_of
 from gateway.core.model import Instance
 from gateway.core.routing import Route
 from gateway.core.time_left import read_time_left, time_left_line
@@ -62,6 +62,7 @@ class Target:
         "noted_statuses",
         "prefix_line",
         "preserve_host",
+        "removed",
         "request_s",
         "response_s",
         "route",
@@ -89,7 +90,7 @@ class Target:
         self.door, self.tunnel_door = loads.door(route), loads.tunnel_door(route)
         self.hedging = None if retry.hedge is None else Hedging(retry.hedge, retry, load)
         self.stopwatch = self._stopwatch(load)
-        self.deadline_header = route.deadline_header
+        self.deadline_header, self.removed = route.deadline_header, _removed_by(route)
         self._takes_keys = retry.idempotency_key
         timeouts = route.timeouts
         per_try_s = _limit(retry.per_try_s)
@@ -154,6 +155,18 @@ class Target:
         left_s = min(left_s, self.response_s)
         return b"" if left_s == inf else time_left_line(self.deadline_header, left_s)
 
+    def take_out(self, request: Request) -> float:
+        """Remove the fields that do not cross; return until when the client waits, inf if unsaid.
+
+        That is what the deadline header says, from a trusted proxy: a client must not be able to
+        send requests that instances give up at once.
+        """
+        name, left_s = self.deadline_header, None
+        if name and request.peer.is_trusted:
+            left_s = read_time_left(request.fields, name)
+        remove_fields(request, self.removed)
+        return inf if left_s is None else request.started_at_s + left_s
+
     def upload(self, request: Request) -> Upload | None:
         """Make what the request's body passes through.
 
@@ -211,15 +224,15 @@ def closing_lines(request: Request, via: bytes, prefix: bytes = b"") -> bytes:
     return b"%b%b\r\n\r\n%b" % (ours, via, request.body)
 
 
-def take_told_limit(request: Request, name: bytes) -> float:
-    """Take the field that says how much time is left out of a request, and tell until when that is.
+def remove_fields(request: Request, names: frozenset[bytes]) -> None:
+    """Leave out what is `alike` to one of these names, of the fields that cross."""
+    request.crossing = lines_of(without_alike(fields_of(request.crossing), names))
 
-    What anybody but a trusted proxy says is dropped: a client must not be able to send requests
-    that instances give up at once.
-    """
-    left_s = read_time_left(request.fields, name) if request.peer.is_trusted else None
-    request.crossing = without(request.crossing, frozenset({name}))
-    return inf if left_s is None else request.started_at_s + left_s
+
+def _removed_by(route: Route) -> frozenset[bytes]:
+    """List what the route takes out of requests: the deadline header, which it writes, too."""
+    header = route.deadline_header
+    return route.removed_fields | {alike(header)} if header else route.removed_fields
 
 
 def _limit(seconds: float | None) -> float:

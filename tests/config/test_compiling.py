@@ -226,3 +226,17 @@ routes:
         PriorityClass.SHEDDABLE,
     )
     assert (first.deadline_header, second.deadline_header) == (b"", b"x-request-timeout-ms")
+
+
+def test_fields_that_are_left_out_are_known_in_one_spelling_and_a_route_says_which() -> None:
+    config = compiled("""
+defaults: {remove_request_fields: [X_Client.Ip, True-Client-IP]}
+routes:
+  - {match: {path_prefix: /a}, service: users}
+  - {match: {path_prefix: /b}, service: users, remove_request_fields: [X-Debug]}
+""")
+
+    assert [route.removed_fields for route in config.routes] == [
+        frozenset({b"x-client-ip", b"true-client-ip"}),
+        frozenset({b"x-debug"}),
+    ]

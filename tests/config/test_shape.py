@@ -45,7 +45,8 @@ def test_what_is_right_gives_the_whole_file() -> None:
             (
                 "unknown key; known here: id, match, service, app, middleware, strip_prefix, "
                 "add_prefix, preserve_host, max_body, upgrade, max_concurrency, max_queue, "
-                "max_queue_wait, max_tunnels, priority_class, deadline_header, timeouts, retry"
+                "max_queue_wait, max_tunnels, priority_class, deadline_header, "
+                "remove_request_fields, timeouts, retry"
             ),
         ),
     ],

@@ -17,7 +17,7 @@ from gateway.core.headers import (
     trailer_fields,
 )
 from gateway.core.identity import identity_lines
-from gateway.core.message import Fields, Peer, Request, lines_of
+from gateway.core.message import UNKNOWN_PEER, Fields, Peer, Request, lines_of
 
 VIA = (b"Via", b"1.1 gateway")
 # RFC 9110 §7.6.1 and what it grew out of.
@@ -37,7 +37,8 @@ known_names = st.sampled_from(
     sorted(
         {
             *(HOP_BY_HOP | PROTECTED),
-            *(b"x_forwarded_for", b"x-forwarded_proto", b"x_request-id", b"x_real_ip"),
+            *(b"x_forwarded_for", b"x-forwarded_proto", b"x_request-id", b"x.real.ip"),
+            *(b"x-forwarded-user", b"x~forwarded_server", b"x-forwarded", b"proxy", b"x-forward"),
             *(b"set-cookie", b"cookie", b"authorization", b"traceparent", b"date", b"expect"),
             *(b"proxy-authenticate", b"x-named", b"trailer", b"etag"),
         }
@@ -117,7 +118,14 @@ def names_in_connection(fields: Fields) -> set[bytes]:
 
 
 def is_ours(name: bytes) -> bool:
-    return name.lower().replace(b"_", b"-") in IDENTITY
+    return re.sub(rb"[^0-9a-z]", b"-", name.lower()) in IDENTITY
+
+
+def is_of_a_stranger(name: bytes, peer: Peer) -> bool:
+    """Tell whether a field is dropped for who sent it, or for what CGI makes of it."""
+    known_as = re.sub(rb"[^0-9a-z]", b"-", name.lower())
+    is_told = known_as == b"x-forwarded" or known_as.startswith(b"x-forwarded-")
+    return is_ours(name) or known_as == b"proxy" or (is_told and not peer.is_trusted)
 
 
 @given(field_lists, peers)
@@ -128,7 +136,11 @@ def test_exactly_the_end_to_end_fields_of_a_request_cross_and_h11_reads_them_so(
 
     got = read_by_h11(lines_for(fields, peer))
 
-    wanted = [one for one in fields if one[0].lower() not in stopped and not is_ours(one[0])]
+    wanted = [
+        one
+        for one in fields
+        if one[0].lower() not in stopped and not is_of_a_stranger(one[0], peer)
+    ]
     end = len(got) - 1
     first = next(at for at, one in enumerate(got) if one[0].lower() in IDENTITY)
     crossed = [one for one in got[:first] if one not in TE_LINES]
@@ -245,5 +257,6 @@ def test_trailers_hold_nothing_that_frames_routes_or_identifies(fields: Fields) 
 
     crossed = {name.lower() for name, _ in got}
     assert not crossed & (HOP_BY_HOP | ACCEPTED | {b"set-cookie", b"cookie", b"authorization"})
-    assert not any(is_ours(name) for name in crossed)
+    assert not any(is_of_a_stranger(name, UNKNOWN_PEER) for name in crossed)
+    assert all(name.startswith(b"x-") or name == b"etag" for name in crossed)
     assert [one for one in fields if one in got] == got

@@ -308,7 +308,10 @@ def test_options_for_the_root_is_not_for_the_gateway_as_a_whole() -> None:
             for value in (b"a b", b"u@a", b"a/b", b"a?b", b"a#b", b"a\\b", b"a:x", b"a:999999")
         ),
         *(b"Host: " + value + b"\r\n" for value in (b"\xe9", b"[::1", b"::1", b"a:1:2", b"<a>")),
-        *(b"Host: " + value + b"\r\n" for value in (b"a%zz", b"%", b"[:::::]", b"[1.2.3.4]")),
+        *(
+            b"Host: " + value + b"\r\n"
+            for value in (b"a%20b", b"%", b"[:::::]", b"a..b", b"a:65536")
+        ),
     ],
 )
 @pytest.mark.parametrize("target", [b"/", b"http://b/"])
@@ -320,7 +323,7 @@ def test_http_1_1_needs_one_host_that_is_one(lines: bytes, target: bytes) -> Non
 
 @pytest.mark.parametrize(
     "host",
-    [b"a", b"A.b:80", b"a:", b"[::1]:80", b"[::1]", b"127.0.0.1", b"a_b", b"a%20b", b"a "],
+    [b"a", b"A.b:80", b"a:", b"[::1]:80", b"[::1]", b"127.0.0.1", b"a_b", b"a.", b"a "],
 )
 def test_a_host_with_or_without_a_port_is_taken(host: bytes) -> None:
     assert host.strip() == read_both_ways(asking(b"/", host=host)).only.host

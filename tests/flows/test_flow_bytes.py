@@ -223,6 +223,33 @@ async def test_fields_for_one_hop_stop_here_both_ways(serve: Serve) -> None:
 
 
 @pytest.mark.both_faces
+async def test_what_a_route_takes_out_of_requests_crosses_in_no_spelling(
+    serve: Serve, face: Face
+) -> None:
+    """A deadline of a client would let it send requests that instances give up at once."""
+    names = ["X-Time-Left", "x_time_left", "X.Time-Left", "X-Client-Ip", "x~client.ip"]
+    async with ScriptedUpstream() as web:
+        routes = routes_to(
+            web, deadline_header="X-Time-Left", remove_request_fields=["X-Client-Ip"]
+        )
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            fields = [(name, "7") for name in (*names, "X-Client")]
+            head = ask("/", "POST", ("Transfer-Encoding", "chunked"), *fields)
+            trailers = "".join(f"{name}: 8\r\n" for name in names).encode()
+            await client.send(head)
+            await client.send(b"3\r\nabc\r\n")
+            await web.wait_until(lambda: bool(web.requests))
+            await client.send(b"0\r\n" + trailers + b"X-Sum: 9\r\n\r\n")
+            await client.read_response()
+
+        told = [value for _, value in web.requests[0].headers]
+        assert b"8" not in told
+        assert told.count(b"7") == 1
+        assert web.requests[0].values(b"x-client") == [b"7"]
+        assert web.requests[0].trailers == ([(b"X-Sum", b"9")] if face == "fast" else [])
+
+
+@pytest.mark.both_faces
 async def test_trailers_cross_both_ways(serve: Serve, face: Face) -> None:
     """ASGI has no trailers, so there they are left out."""
     async with ScriptedUpstream() as web:
