@@ -223,7 +223,8 @@ class PathsEntry(Policy):
 
     merge_slashes: bool | None = Field(
         default=None,
-        description="Whether several slashes in a row are one; with `false` they stay as they are.",
+        description="Whether several slashes in a row become one; with `false` they stay as they "
+        "are, so that a URL may stand in a path (`/fetch/https://example.com`).",
     )
     encoded_slash: _Judgement = Field(default=None, description="`%2F`: a slash within a segment.")
     encoded_backslash: _Judgement = Field(

@@ -1,13 +1,14 @@
 """The one normal form of a request path, which is matched, filtered, rewritten and sent.
 
 There is only one reading of a path in the gateway, so nobody can slip between two of them. Dot
-segments are resolved, slashes that follow one another become one (unless the policy keeps them),
+segments are resolved, slashes that follow one another become one if the policy wants that,
 %XX of unreserved characters are decoded, the others are written in capitals (RFC 3986 §6.2.2), and
 all else stays byte for byte: `%2F` stays `%2F`.
 
 Instances read paths in their own ways: they decode once more, take a backslash for a slash, cut
-parameters off. What one of them could take for a dot segment although it is none here is refused,
-and `readings` lists what else they may read, for whoever must know that it comes to the same.
+parameters off, or what follows an escaped `?` or `#`. What one of them could take for a dot segment
+although it is none here is refused, and `readings` lists what else they may read, for whoever must
+know that it comes to the same.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ _NORMAL_ESCAPES: Final = {
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_ALLOWED: Final = re.compile(rb"[^\x21-\x7e]|[#?]")
 _SLASHES: Final = re.compile(rb"/{2,}")
-# Behind a semicolon are parameters, to those who know any.
-_DOT_SEGMENT: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;]|\Z)")
+# Behind a semicolon are parameters, to those who know any. To those who decode before they take a
+# path apart it ends at a question mark or a number sign.
+_DOT_SEGMENT: Final = re.compile(rb"[/\\]\.\.?(?:[/\\;?#]|\Z)")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
+_BEHIND_PATH: Final = re.compile(rb"[?#].*", re.DOTALL)
 # What does not stand for itself (RFC 3986 §3.3), and is no escape either.
 _NOT_WRITTEN: Final = re.compile(rb"[^!$&-;=@A-Z_a-z~%]|%(?![0-9A-Fa-f]{2})")
 
@@ -57,7 +60,7 @@ _OVERLONG_ASCII: Final = re.compile(
 # A path in normal form that can be read in one way only, though it has escapes: none of a character
 # with a meaning, or that stands for itself elsewhere, and none that an overlong form begins with.
 _MISTAKABLE: Final = frozenset(
-    {*b"\0%/\\;!$&'()*+,=:@", 0xC0, 0xC1, 0xE0, 0xF0, 0xF8, 0xFC},
+    {*b"\0%/\\;?#!$&'()*+,=:@", 0xC0, 0xC1, 0xE0, 0xF0, 0xF8, 0xFC},
 )
 # By the first digit, or a path of escapes alone would be held against each of them in turn.
 _HARMLESS: Final = b"|".join(
@@ -154,9 +157,9 @@ def readings(path: bytes, most_segments: int) -> set[bytes]:
     """List what else instances may take a path in normal form for, in normal form too.
 
     Of each only the first segments are given, `most_segments` of them. Instances may decode it up
-    to three times more, take a backslash for a slash, cut off the parameters of segments and merge
-    slashes, or do only some of that, in any order. Raises PathError where that comes to more than
-    anybody could look at.
+    to three times more, take a backslash for a slash, cut off the parameters of segments or
+    what follows a `?` or `#`, and merge slashes, or do only some of that, in any order. Raises
+    PathError where that comes to more than anybody could look at.
     """
     if _is_unmistakable(path):
         return set()
@@ -165,6 +168,7 @@ def readings(path: bytes, most_segments: int) -> set[bytes]:
     for _ in range(_MAX_DECODINGS + 1):
         read |= {one.replace(b"\\", b"/") for one in read}
         read |= {_PARAMETERS.sub(b"", one) for one in read}
+        read |= {_BEHIND_PATH.sub(b"", one) for one in read}
         if len(read) > _MOST_READINGS:
             raise PathError("the path can be read in too many ways")
         found |= read

@@ -244,13 +244,14 @@ class BalancingPolicy:
 class PathPolicy:
     r"""What a request path may hold that instances read in different ways.
 
-    `merge_slashes` makes one slash of several. The others say what becomes of a path with `%2F`,
-    with `%5C`, with a plain `\`, with `;`, and with characters of ASCII in a longer form of UTF-8
-    than theirs (RFC 3629 §3). The defaults keep what URLs of today have a use for, and reject the
-    rest. A dot segment in disguise and `%00` are rejected whatever stands here.
+    `merge_slashes` makes one slash of several, which breaks paths with a URL in them. The others
+    say what becomes of a path with `%2F`, with `%5C`, with a plain `\`, with `;`, and with
+    characters of ASCII in a longer form of UTF-8 than theirs (RFC 3629 §3). The defaults keep
+    what URLs of today have a use for, and reject the rest. A dot segment in disguise and `%00`
+    are rejected whatever stands here.
     """
 
-    merge_slashes: bool = True
+    merge_slashes: bool = False
     encoded_slash: Judgement = "keep"
     encoded_backslash: Judgement = "reject"
     backslash: Judgement = "reject"
