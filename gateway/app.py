@@ -109,6 +109,7 @@ class Gateway:
             wall_clock=time.time,  # noqa: TID251 -- for Date
             observer=self._events,
             deadlines=self.deadlines,
+            tells_details=settings.error_detail == "full",
         )
         self.engine.zone = settings.zone
         self._tls, self._names = TlsClients(), Names()

@@ -207,6 +207,14 @@ class Settings(BaseSettings):
         )
     )
 
+    error_detail: Annotated[
+        Literal["reason", "full"], BeforeValidator(lower), Kind("`reason` or `full`")
+    ] = Field(
+        default="reason",
+        description="What clients are told of a failure: its reason, or also what exactly an "
+        "instance did, with its address. The log has all of it, under the request's id.",
+    )
+
     access_log: AccessLog = Field(
         default="on", description="One line for each request: beside the log, or in a file."
     )

@@ -295,4 +295,9 @@ UNREACHED: Final = frozenset(
     failure.value for failure, verdict in VERDICTS.items() if verdict.again is Again.ALWAYS
 )
 
+# What is said beside these is about the request alone; beside all others it may name instances.
+ABOUT_THE_REQUEST: Final = frozenset(
+    failure for failure, verdict in VERDICTS.items() if verdict.side is Side.CLIENT
+) | {Failure.NOT_IMPLEMENTED}
+
 CLIENT_GONE_STATUS = 499

@@ -86,6 +86,7 @@ def _settings(folder: Path, samples: Sequence[Sample], options: Mapping[str, obj
                 "bind": f"127.0.0.1:{free_port(_PORT)}",
                 "admin": f"127.0.0.1:{free_port(_ADMIN_PORT)}",
                 "state_dir": folder / "state",
+                "error_detail": "full",
                 "drain_idle_s": 0.0,
                 "drain_timeout_s": _DRAIN_TIMEOUT_S,
                 **options,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from gateway.core.failure import Failure
+from gateway.core.failure import ABOUT_THE_REQUEST, Failure
 from gateway.core.message import Fields, Request
 from gateway.proxy.admission import Admission
 from gateway.proxy.attempts import Attempts
@@ -103,8 +103,11 @@ class Ending(ABC):
 
     def _refuse(self, failure: Failure, detail: str, extra: Fields, now_s: float) -> None:
         """Answer in the gateway's own name."""
-        date = (b"Date", self.engine.http_date())
-        head, body = refuse(failure, detail, self.request, extra=[*extra, date])
+        engine = self.engine
+        date = (b"Date", engine.http_date())
+        is_told = engine.tells_details or failure in ABOUT_THE_REQUEST
+        told = detail if is_told else ""
+        head, body = refuse(failure, told, self.request, extra=[*extra, date])
         self.status = head.status
         self.sent_bytes = len(body)
         self._settle(now_s, failure, detail)

@@ -45,8 +45,9 @@ class Engine:
     `make_pool` makes the connections of a new instance of a service. `wall_clock` gives seconds
     since the epoch; it is for Date alone, everything else goes by monotonic time. `random` gives
     numbers in [0, 1). Both sides write through `outbox`, and put off in `backlog` what is too much
-    for one turn of the loop. `zone` is where the gateway is, None where that does not matter; to be
-    set before `use`.
+    for one turn of the loop. `tells_details` says whether clients are told what exactly failed,
+    with addresses of instances and texts of libraries. `zone` is where the gateway is, None where
+    that does not matter; to be set before `use`.
     """
 
     def __init__(  # noqa: PLR0913 -- they are all different things
@@ -59,7 +60,9 @@ class Engine:
         deadlines: Deadlines,
         outbox: Outbox | None = None,
         backlog: Backlog | None = None,
+        tells_details: bool = False,
     ) -> None:
+        self.tells_details = tells_details
         self.random = random
         self.observer = observer
         self.deadlines = deadlines
@@ -163,6 +166,7 @@ class Engine:
             deadlines=self.deadlines,
             outbox=self.outbox,
             backlog=self.backlog,
+            tells_details=self.tells_details,
         )
         any_request = replace(target.route, match=RouteMatch(path=b"/"))
         pinned.routes = RouteTable([(any_request, target)])

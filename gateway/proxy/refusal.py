@@ -46,7 +46,8 @@ def refuse(
 ) -> tuple[AnswerHead, bytes]:
     """Write the answer for a failure: its head, and its body unless the request was a HEAD.
 
-    `extra` are fields that belong to this failure, such as Allow or Retry-After.
+    An empty `detail` is left out. `extra` are fields that belong to this failure, such as Allow or
+    Retry-After.
     """
     status = status_of(failure)
     verdict = VERDICTS[failure]
@@ -54,7 +55,7 @@ def refuse(
         "type": _PROBLEM_TYPE + failure.value,
         "title": verdict.title,
         "status": status,
-        "detail": detail,
+        **({"detail": detail} if detail else {}),
         "reason": failure.value,
         "request_id": request.request_id.decode("latin-1"),
     }

@@ -86,6 +86,7 @@ class Stage:
             deadlines=self.deadlines,
             outbox=at_once(),
             backlog=Backlog(when=self.turns.append),
+            tells_details=True,
         )
         self.route()
         if instances is not None:

@@ -42,6 +42,7 @@ _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _TESTS = Path(__file__).parents[1]
 _OPTIONS = ServeOptions(keepalive_timeout_s=60, drain_delay_s=0, drain_idle_s=0, drain_timeout_s=1)
 _QUIET: Mapping[str, object] = {
+    "error_detail": "full",
     "bind": "127.0.0.1:0",
     "registry": "static",
     "state_dir": "off",

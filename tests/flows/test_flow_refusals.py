@@ -91,6 +91,36 @@ async def test_one_instance_that_refuses_is_a_bad_gateway(serve: Serve) -> None:
         assert answer.values(b"retry-after") == []
 
 
+@pytest.mark.both_faces
+@pytest.mark.parametrize("instances", ["refuses", "close", "talk nonsense", "all refuse"])
+async def test_by_default_a_refusal_says_nothing_of_instances(serve: Serve, instances: str) -> None:
+    """No address, no port, no text of a library: the log has them, under the id of the request."""
+    async with ScriptedUpstream() as web, ScriptedUpstream() as other:
+        web.on_request(play(reply(b"nonsense\r\n\r\n"), close()))
+        if instances == "close":
+            web.on_request(close())
+        if "refuse" in instances:
+            await web.refuse()
+            await other.refuse()
+        routes = routes_to(*((web, other) if instances == "all refuse" else (web,)))
+        answer = await refused(serve, routes, ask(), error_detail="reason")
+        ports = [str(one.port).encode() for one in (web, other)]
+
+    document = problem(answer)
+    assert set(document) == {"type", "title", "status", "reason", "request_id"}
+    written = answer.body + b"".join(value for _, value in answer.headers)
+    assert not [told for told in (b"127.0.0.1", b"Errno", b"web", *ports) if told in written]
+
+
+@pytest.mark.both_faces
+async def test_what_is_wrong_with_the_request_is_said_in_any_case(serve: Serve) -> None:
+    async with ScriptedUpstream() as web:
+        routes = routes_to(web, match={"path_prefix": "/api"})
+        answer = await refused(serve, routes, ask("/x"), error_detail="reason")
+
+    assert problem(answer)["detail"] == "no route takes /x"
+
+
 async def test_all_instances_that_refuse_are_an_unavailable_service(serve: Serve) -> None:
     async with ScriptedUpstream() as one, ScriptedUpstream() as two:
         await one.refuse()
