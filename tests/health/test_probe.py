@@ -12,8 +12,21 @@ from gateway.core.model import Instance
 from gateway.core.policy import HealthCheckPolicy, StatusRange
 from gateway.health.probe import probe
 from gateway.proxy.tls import TlsClient
-from tests.fakes.peer import Action
-from tests.fakes.scenes import close, half_body, interim, play, reply, reset, respond, stall
+from tests.fakes.peer import Action, Ended
+from tests.fakes.scenes import (
+    chunked,
+    close,
+    drip,
+    half_body,
+    head,
+    interim,
+    play,
+    reply,
+    reset,
+    respond,
+    stall,
+    until_closed,
+)
 from tests.fakes.tls import Authority, TlsInstance
 from tests.fakes.upstream import ScriptedUpstream, blackhole
 from tests.fakes.waiting import PATIENCE_S
@@ -106,6 +119,36 @@ async def test_a_cookie_is_not_sent_back(web: ScriptedUpstream) -> None:
         await probe(at(web.port), HTTP, None)
 
     assert web.requests[1].values(b"cookie") == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        respond(body=b"x" * 5000),
+        respond(204),
+        respond(503, b"no"),
+        chunked(b"one", b"two"),
+        until_closed(b"all"),
+        drip(b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok"),
+        play(interim(103), drip(head(200, [(b"Content-Length", b"3")])), reply(b"ok!")),
+    ],
+    ids=["length", "none", "failing", "chunked", "closed", "drop by drop", "late"],
+)
+async def test_a_short_answer_is_read_to_its_end(web: ScriptedUpstream, answer: Action) -> None:
+    """What is reset with data on its way shows up as an error in the log of the instance."""
+    web.on_request(answer)
+
+    await probe(at(web.port), HTTP, None)
+
+    await web.wait_until(lambda: web.connections[0].ended is not None)
+    assert web.connections[0].ended is not Ended.RESET_BY_PEER
+
+
+async def test_a_long_answer_is_cut_off(web: ScriptedUpstream) -> None:
+    web.on_request(respond(body=b"x" * 65537))
+
+    assert await probe(at(web.port), HTTP, None) is None
+    await web.wait_until(lambda: web.connections[0].ended is not None)
 
 
 async def test_the_end_of_the_body_is_not_waited_for(web: ScriptedUpstream) -> None:
