@@ -43,7 +43,7 @@ from gateway.discovery.consul_options import (
 )
 from gateway.discovery.consul_sight import SEES_NOTHING, Sight
 from gateway.discovery.entries import items_of
-from gateway.discovery.named_transport import NamedTransport
+from gateway.discovery.named_transport import NamedTransport, OneConnection
 from gateway.discovery.source import Answer, SourceError
 from gateway.names import Names
 from gateway.threads import in_thread
@@ -88,7 +88,7 @@ class HttpxAdapter:
 
     def __init__(  # noqa: PLR0913 -- they are all different things
         self,
-        client: httpx.AsyncClient,
+        connection: OneConnection,
         options: ConsulOptions,
         bodies: Bodies,
         *,
@@ -96,7 +96,7 @@ class HttpxAdapter:
         read_params: Sequence[tuple[str, str]] = (),
         lists: ReadList | None = None,
     ) -> None:
-        self._client = client
+        self._connection = connection
         self._options = options
         self._bodies = bodies
         self._timeout_s = timeout_s
@@ -121,7 +121,7 @@ class HttpxAdapter:
             # httpx's limit is for each read, this one is for the answer as a whole.
             async with (
                 asyncio.timeout(self._options.connect_timeout_s + timeout_s) as within,
-                self._client.stream(
+                self._connection.client.stream(
                     "GET", path, params=asked, headers=headers, timeout=limits
                 ) as response,
                 self._bodies.read(response, within, self._timeout_s) as body,
@@ -130,7 +130,11 @@ class HttpxAdapter:
                 return await self._understand(callback, response, body)
         except (httpx.HTTPError, OSError, ValueError) as error:
             # ssl.SSLError, which httpx lets through bare, and TimeoutError are both an OSError.
+            await self._connection.begin_anew()
             raise transport_error(error) from error
+        except asyncio.CancelledError:
+            await self._connection.begin_anew()
+            raise
 
     async def _understand(
         self, callback: Callable[[Any], Any], response: httpx.Response, body: bytearray
@@ -176,15 +180,15 @@ class ConsulSource:
     """Reads of `/v1/health/service` over one httpx client."""
 
     def __init__(
-        self, client: httpx.AsyncClient, options: ConsulOptions, bodies: Bodies, sight: Sight
+        self, connection: OneConnection, options: ConsulOptions, bodies: Bodies, sight: Sight
     ) -> None:
-        self._client = client
+        self._connection = connection
         self._sight = sight
         self._options = options
         mode = () if options.consistency == "default" else ((options.consistency, ""),)
         adapter = partial(
             HttpxAdapter,
-            client,
+            connection,
             options,
             bodies,
             timeout_s=options.read_timeout_s,
@@ -224,7 +228,7 @@ class ConsulSource:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._client.aclose()
+        await self._connection.aclose()
 
     async def _read(self, api: _Api, service: str, index: int) -> Reply:
         wait = f"{round(self._options.wait_s * 1000)}ms"
@@ -248,11 +252,7 @@ class ConsulSource:
 
 
 class _PollSource:
-    """Plain reads over the control connections, one at a time.
-
-    So one of the two connections is always left for the probe, and httpx, whose pool gets slow
-    when requests queue in it, never queues any.
-    """
+    """Plain reads over one connection that all services share, one at a time."""
 
     def __init__(self, source: ConsulSource) -> None:
         self._source = source
@@ -269,13 +269,13 @@ class _PollSource:
             return await self._source.query(service, index=0)
 
     async def aclose(self) -> None:
-        """Leave the control connections, which belong to the Consul object, alone."""
+        """Leave the connection, which belongs to the Consul object, alone."""
 
 
 class Consul:
     """One Consul: a source for polls, a probe, and a source of its own for each watch.
 
-    Each watch has a client with one connection: in one big pool, the work of httpx grows with the
+    Each asker has a client with one connection: in one big pool, the work of httpx grows with the
     square of the requests in flight. All share one SSLContext, which is slow to build. An async
     context manager; whoever opens a watch closes it.
 
@@ -289,14 +289,12 @@ class Consul:
         self._tls = ssl_context(options, self._base_url)
         self._names = Names()
         self._bodies = Bodies()
-        # One for the probe, one for polls, one to find out whether an empty answer is true.
-        self._control = self._client(max_connections=3)
-        small = Bodies(max_bytes=LARGE_BYTES)
-        self._api = _Api(
-            HttpxAdapter(self._control, options, small, timeout_s=options.probe_timeout_s), options
-        )
-        self._sight = Sight(self._api.catalog)
-        self.poll = _PollSource(ConsulSource(self._control, options, self._bodies, self._sight))
+        self._control = tuple(OneConnection(self._client) for _ in range(3))
+        for_probe, for_sight, for_polls = self._control
+        self._api = self._small_api(for_probe)
+        # It finds out whether an empty answer is true.
+        self._sight = Sight(self._small_api(for_sight).catalog)
+        self.poll = _PollSource(ConsulSource(for_polls, options, self._bodies, self._sight))
         self._token = self._read_token()
 
     async def __aenter__(self) -> Self:
@@ -308,13 +306,13 @@ class Consul:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._control.aclose()
+        for connection in self._control:
+            await connection.aclose()
 
     def open_watch(self) -> ConsulSource:
         """Make a source with a connection of its own, opened at the first question."""
-        return ConsulSource(
-            self._client(max_connections=1), self._options, self._bodies, self._sight
-        )
+        connection = OneConnection(self._client)
+        return ConsulSource(connection, self._options, self._bodies, self._sight)
 
     def has_new_token(self) -> bool:
         """Tell whether another token is in its file than at the last look."""
@@ -339,8 +337,13 @@ class Consul:
         if not reply.value:
             raise SourceError(Trouble.NO_LEADER, "no cluster leader")
 
-    def _client(self, *, max_connections: int) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=None)
+    def _small_api(self, connection: OneConnection) -> _Api:
+        options, small = self._options, Bodies(max_bytes=LARGE_BYTES)
+        adapter = HttpxAdapter(connection, options, small, timeout_s=options.probe_timeout_s)
+        return _Api(adapter, options)
+
+    def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
         return httpx.AsyncClient(
             base_url=self._base_url,
             transport=NamedTransport(

@@ -1,18 +1,38 @@
-"""Registries by name: httpx is given addresses, because it looks names up in shared threads.
+"""One connection to a registry, by name: what httpx does not do by itself.
 
-anyio, which connects for httpx, uses the default executor of asyncio: a lookup that hangs there
-stops others, and asyncio.run waits for it at the end.
+httpx is given addresses, because it looks names up in shared threads: anyio, which connects for it,
+uses the default executor of asyncio, where a lookup that hangs stops others, and asyncio.run waits
+for it at the end. And its client is made anew after a request that was broken off, because httpcore
+(1.0.9) can lose the place of its pool that the request had: with one place, all that follow wait in
+vain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 
 from gateway.names import NameLateError, Names
 
 _CONNECT_S = 5.0
+
+
+class OneConnection:
+    """A client that has one connection, for one request at a time; `make` makes it."""
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self.client = make()
+
+    async def begin_anew(self) -> None:
+        """Close the connection, and go on with another one: a request was broken off."""
+        before, self.client = self.client, self._make()
+        await before.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self.client.aclose()
 
 
 class NamedTransport(httpx.AsyncBaseTransport):

@@ -383,6 +383,29 @@ async def test_a_cancelled_question_frees_its_connection_at_once(fake: FakeConsu
     assert len(answer.instances) == 1
 
 
+async def test_a_question_that_is_cancelled_at_any_step_leaves_the_next_one_a_connection(
+    fake: FakeConsul,
+) -> None:
+    """Httpcore loses a place of its pool where that falls between two of its steps."""
+    async with Consul(options(fake)) as consul, asyncio.TaskGroup() as tasks:
+        turns, is_done = 0, False
+        while not is_done:
+            watch = consul.open_watch()
+            question = tasks.create_task(watch.query("web", index=0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            is_done = question.done()
+            question.cancel()
+            await asyncio.wait([question])
+
+            answer = await watch.query("web", index=0)
+            await watch.aclose()
+            assert len(answer.instances) == 1, turns
+            turns += 1
+
+    assert turns > 10
+
+
 @pytest.mark.parametrize("form", ["{host}", "http://{host}", "http://{host}/"])
 async def test_addresses_are_read_as_consuls_own_tools_do(fake: FakeConsul, form: str) -> None:
     address = form.format(host=fake.address.removeprefix("http://"))
