@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
-_LARGEST_PORT = 65_535
+MAX_PORT = 65_535
+MAX_WEIGHT = 65_535
+# A name, an IPv4 or an IPv6 address with its zone, of an instance. What else stood here would end
+# up in a Host field or in a URL.
+is_instance_host = re.compile(r"[A-Za-z0-9._:%-]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class ListenAddress:
 def parse_listen_address(text: str) -> ListenAddress:
     """Read `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > _LARGEST_PORT:
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError(f"{text!r} is not an address to listen on; write 127.0.0.1:8080")
     if not host:
         raise ValueError(f"{text!r} names no address; write 0.0.0.0{text} or [::]{text} for all")

@@ -15,5 +15,6 @@ consul_sight     whether an empty answer is true, or only what our token may see
 consul_registry  Consul as a Registry: one watcher for each followed service
 selection        the catalog -> what each service's Fleet follows
 static           instances from the configuration as a Registry
+snapshot_file    the file of Snapshots, read as carefully as an answer of a registry
 disk             the last Snapshots on disk, for a start while the registry is away
 """

@@ -7,23 +7,18 @@ in it: a refusal can then say why, and absence can be told from sickness.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any, Literal
 
+from gateway.core.addresses import MAX_PORT, MAX_WEIGHT, is_instance_host
 from gateway.core.model import Instance, Skipped, Status
 
 TaggedAddress = Literal["lan", "wan"]
 
-# A name, an IPv4 or an IPv6 address with its zone. What else stood here would end up in a Host
-# field or in a URL.
-_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _NODE_MAINTENANCE = "_node_maintenance"
 _SERVICE_MAINTENANCE = "_service_maintenance:"
-_MAX_PORT = 65535
-_MAX_WEIGHT = 65535
 # 64 MiB of the shortest entries that Consul could send are not that many.
 MAX_ENTRIES = 200_000
 MAX_NAMED = 10
@@ -137,11 +132,11 @@ def _address(
         else:
             host = (node.get("TaggedAddresses") or {}).get(tagged_address) or host
     host = host.removeprefix("[").removesuffix("]")
-    if not _HOST.fullmatch(host):
+    if not is_instance_host(host):
         raise ValueError(f"not an address: {host!r}")
     if port == 0 and not isinstance(port, bool):
         raise ValueError("it is registered without a port")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MAX_PORT:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= MAX_PORT:
         raise ValueError(f"not a port: {port!r}")
     return host, port
 
@@ -175,9 +170,9 @@ def _weight(weights: Mapping[str, int], meta: Mapping[str, str], status: Status)
     A warning weight may be 0: no traffic while something else serves.
     """
     if status is Status.WARNING:
-        return max(0, min(_MAX_WEIGHT, int(weights.get("Warning", 1))))
+        return max(0, min(MAX_WEIGHT, int(weights.get("Warning", 1))))
     passing = int(weights.get("Passing", 1))
     stated = meta.get("weight", "")
     if passing == 1 and stated.isascii() and stated.isdigit():
         passing = int(stated)
-    return max(1, min(_MAX_WEIGHT, passing))
+    return max(1, min(MAX_WEIGHT, passing))

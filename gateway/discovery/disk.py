@@ -18,19 +18,14 @@ from typing import Any
 
 import structlog
 
-from gateway.core.model import Instance, Snapshot, Status
-from gateway.core.units import format_size
+from gateway.core.model import Instance, Snapshot
 from gateway.discovery import static
 from gateway.discovery.catalog import Catalog, Entry
+from gateway.discovery.snapshot_file import VERSION, RefusedError, parse, read_bounded
 
 _log = structlog.get_logger()
 
 NAME = "disk"
-_VERSION = 1
-# Four answers of the largest size; a file that is larger was not written by us.
-MAX_FILE_BYTES = 256 * 1024 * 1024
-_WORDS = ("key", "id", "host", "scheme")
-_NUMBERS = ("port", "weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +71,16 @@ class SnapshotStore:
 
         Blocks for as long as the file takes to read. Why a file is refused is logged.
         """
+        reason: str | None = None
+        loaded: tuple[Snapshot, ...] = ()
         try:
-            document = json.loads(_read_bounded(self._path))
-            reason = self._why_not(document)
-            loaded = () if reason else self._snapshots(document["services"])
+            loaded = self._snapshots(read_bounded(self._path))
         except FileNotFoundError:
             return ()
         except OSError as error:
-            reason, loaded = f"not readable: {error.strerror}", ()
-        except _TooLargeError:
-            reason, loaded = f"larger than {format_size(MAX_FILE_BYTES)}", ()
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-            reason, loaded = "torn", ()
+            reason = f"not readable: {error.strerror}"
+        except RefusedError as error:
+            reason = str(error)
         if reason:
             _log.warning("snapshot_refused", path=str(self._path), reason=reason)
         else:
@@ -136,7 +129,7 @@ class SnapshotStore:
             if entry.snapshot.source != static.NAME and (at := self._confirmed(entry)) is not None
         )
         datacenter = json.dumps(self._datacenter)
-        return f'{{"v":{_VERSION},"dc":{datacenter},"services":{{{services}}}}}'.encode()
+        return f'{{"v":{VERSION},"dc":{datacenter},"services":{{{services}}}}}'.encode()
 
     def _confirmed(self, entry: Entry) -> float | None:
         """Tell at which wall-clock time the registry confirmed an entry, None for never."""
@@ -145,41 +138,18 @@ class SnapshotStore:
             return self._confirmed_at.get(entry.snapshot.service)
         return self._wall_clock() - age_s
 
-    def _why_not(self, document: Any) -> str | None:
-        if document["v"] != _VERSION:
-            return "other version"
-        if document["dc"] != self._datacenter:
-            return "other datacenter"
-        ages_s = [self._wall_clock() - service["at"] for service in document["services"].values()]
-        if ages_s and min(ages_s) > self._policy.max_age_s:
-            return "too old"
-        return None
-
-    def _snapshots(self, services: Mapping[str, Any]) -> tuple[Snapshot, ...]:
-        oldest = self._wall_clock() - self._policy.max_age_s
-        young = {name: kept for name, kept in services.items() if kept["at"] >= oldest}
-        loaded = tuple(
-            Snapshot(
-                service=name,
-                instances=tuple(_read(item) for item in kept["instances"]),
-                source=NAME,
-            )
-            for name, kept in young.items()
+    def _snapshots(self, content: bytes) -> tuple[Snapshot, ...]:
+        found = parse(
+            content,
+            datacenter=self._datacenter,
+            now_s=self._wall_clock(),
+            max_age_s=self._policy.max_age_s,
         )
-        self._confirmed_at = {name: float(kept["at"]) for name, kept in young.items()}
-        return loaded
-
-
-class _TooLargeError(Exception):
-    """The file is larger than any that is read."""
-
-
-def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise _TooLargeError
-    return content
+        self._confirmed_at = {name: at for name, (at, _) in found.items()}
+        return tuple(
+            Snapshot(service=name, instances=instances, source=NAME)
+            for name, (_, instances) in found.items()
+        )
 
 
 def _kept(at: float, snapshot: Snapshot) -> str:
@@ -202,19 +172,6 @@ def _written(instance: Instance) -> dict[str, Any]:
         "meta": instance.meta,
         "zone": instance.zone,
     }
-
-
-def _read(kept: Mapping[str, Any]) -> Instance:
-    """Make an Instance again. Raises KeyError, TypeError or ValueError for anything else."""
-    fields = dict(kept)
-    if not all(isinstance(kept[name], str) for name in _WORDS):
-        raise TypeError("not a word")
-    if not all(isinstance(kept[name], int) for name in _NUMBERS):
-        raise TypeError("not a number")
-    fields["status"] = Status(kept["status"])
-    fields["tags"] = tuple(kept["tags"])
-    fields["meta"] = tuple((name, value) for name, value in kept["meta"])
-    return Instance(**fields)
 
 
 def _replace_file(path: Path, content: bytes) -> None:

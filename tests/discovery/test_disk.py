@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,21 +133,73 @@ def edit(disk: Disk, change: Callable[[dict[str, Any]], object]) -> None:
     disk.path.write_text(json.dumps(document), encoding="utf-8")
 
 
+def web_of(document: dict[str, Any]) -> dict[str, Any]:
+    service: dict[str, Any] = document["services"]["web"]
+    return service
+
+
+def spoil_text(disk: Disk, before: str, after: str) -> None:
+    text = disk.path.read_text(encoding="utf-8")
+    assert before in text
+    disk.path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def disk_is_a_fifo(disk: Disk) -> None:
+    disk.path.unlink()
+    os.mkfifo(disk.path)
+
+
+def disk_is_a_folder(disk: Disk) -> None:
+    disk.path.unlink()
+    disk.path.mkdir()
+
+
+ODD: list[tuple[str, object]] = [
+    *(("port", value) for value in ("80", 0, -1, 65536, True, 8.5, None)),
+    *(("weight", value) for value in (-1, 65537, 10**400, True, "1")),
+    *(("host", value) for value in (None, "", "a b", "a\r\nX: y", "\xfc", "a/b", "user@a")),
+    *(("status", "fine"), ("scheme", "ftp"), ("key", 1), ("id", None)),
+    *(("tags", [1]), ("meta", [["a", 1]]), ("zone", ["x"])),
+]
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (lambda disk: disk.path.write_bytes(disk.path.read_bytes()[:-9]), "torn"),
         (lambda disk: disk.path.write_bytes(b""), "torn"),
         (lambda disk: disk.path.write_bytes(b"\xff\xfe"), "torn"),
-        (lambda disk: disk.path.write_bytes(b"[]"), "torn"),
         (lambda disk: disk.path.write_bytes(b"[" * 100_000), "torn"),
-        (lambda disk: edit(disk, lambda all_: all_.pop("services")), "torn"),
-        (lambda disk: edit(disk, lambda all_: all_["services"]["web"].pop("at")), "torn"),
-        (lambda disk: edit(disk, lambda all_: first(all_).pop("key")), "torn"),
-        (lambda disk: edit(disk, lambda all_: first(all_).update(port="80")), "torn"),
-        (lambda disk: edit(disk, lambda all_: first(all_).update(host=None)), "torn"),
-        (lambda disk: edit(disk, lambda all_: first(all_).update(status="fine")), "torn"),
-        (lambda disk: edit(disk, lambda all_: first(all_).update(more=1)), "torn"),
+        (lambda disk: disk.path.write_bytes(b"[]"), "changed: a part of it has the wrong type"),
+        (lambda disk: edit(disk, lambda all_: all_.pop("services")), "changed: it has no services"),
+        (lambda disk: edit(disk, lambda all_: web_of(all_).pop("at")), "changed: it has no at"),
+        (lambda disk: edit(disk, lambda all_: first(all_).pop("key")), "changed: it has no key"),
+        (
+            lambda disk: edit(disk, lambda all_: web_of(all_).update(at=1e9 + 301)),
+            "from the future",
+        ),
+        (lambda disk: edit(disk, lambda all_: web_of(all_).update(at="x")), "changed: at: 'x'"),
+        (lambda disk: edit(disk, lambda all_: web_of(all_).update(at=True)), "changed: at: True"),
+        (lambda disk: edit(disk, lambda all_: web_of(all_).update(at=math.nan)), "torn"),
+        (lambda disk: spoil_text(disk, '"at":1000000000.0', '"at":1e400'), "changed: at: inf"),
+        (
+            lambda disk: edit(disk, lambda all_: web_of(all_)["instances"].append(first(all_))),
+            "changed: two instances have one key",
+        ),
+        *(
+            (
+                partial(
+                    lambda disk, change: edit(disk, lambda all_: first(all_).update(change)),
+                    change=change,
+                ),
+                f"changed: {name}: {value!r}"[:89],
+            )
+            for name, value in ODD
+            for change in ({name: value},)
+        ),
+        (disk_is_a_fifo, "not a regular file"),
+        (disk_is_a_folder, "not a regular file"),
+        (lambda disk: disk.path.chmod(0o666), "writable by everybody"),
         (lambda disk: edit(disk, lambda all_: all_.update(v=2)), "other version"),
         (lambda disk: edit(disk, lambda all_: all_.update(dc="dc2")), "other datacenter"),
         (lambda disk: disk.wall_clock.advance(DAY_S + 1), "too old"),
@@ -169,12 +224,40 @@ def first(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_path_that_cannot_be_read_is_refused(disk: Disk) -> None:
-    disk.path.mkdir(parents=True)
+    disk.path.parent.write_text("a file in the place of the folder")
 
     with capture_logs() as logs:
         assert disk.store().load() == ()
 
-    assert logs[0]["reason"] == "not readable: Is a directory"
+    assert logs[0]["reason"] == "not readable: Not a directory"
+
+
+def test_what_is_more_in_the_file_than_we_write_is_left_out(disk: Disk) -> None:
+    disk.store().save(disk.catalog(web()).entries())
+    edit(disk, lambda all_: first(all_).update(priority=-3, held=True, more=1))
+
+    (loaded,) = disk.store().load()
+    assert loaded.instances == (RICH,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_is_refused(disk: Disk) -> None:
+    disk.store().save(disk.catalog(web()).entries())
+    os.chown(disk.path, 12345, 12345)
+
+    with capture_logs() as logs:
+        assert disk.store().load() == ()
+
+    assert [one["reason"] for one in logs] == ["owned by another user (12345)"]
+
+
+def test_only_a_warning_may_weigh_nothing(disk: Disk) -> None:
+    passing = replace(RICH, status=Status.PASSING, weight=0)
+    disk.store().save(disk.catalog(web(passing)).entries())
+    assert disk.store().load() == ()
+
+    disk.store().save(disk.catalog(web(replace(RICH, weight=0))).entries())
+    assert len(disk.store().load()) == 1
 
 
 def test_only_services_that_are_too_old_are_left_out(disk: Disk) -> None:
@@ -286,7 +369,7 @@ def test_a_file_that_is_larger_than_any_of_ours_is_not_read(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.store().save(disk.catalog(web()).entries())
-    monkeypatch.setattr("gateway.discovery.disk.MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("gateway.discovery.snapshot_file.MAX_FILE_BYTES", 100)
 
     with capture_logs() as logs:
         assert disk.store().load() == ()
