@@ -49,7 +49,7 @@ class Affinity:
         return RequestKey(
             hash64(hashed) if hashed else None,
             _cookie(request, self._cookie_name) if self.is_sticky else b"",
-            self.is_sticky and _is_secure(request),
+            self.is_sticky and request.scheme == b"https",
         )
 
     def set_cookie(self, token: bytes, *, is_secure: bool) -> bytes:
@@ -101,14 +101,6 @@ def stick(balancer: Balancer[N]) -> Balancer[N]:
         return pick
 
     return prepare
-
-
-def _is_secure(request: Request) -> bool:
-    if request.peer.is_trusted:
-        told = _header(request, b"x-forwarded-proto")
-        if told:
-            return told.lower() == b"https"
-    return request.peer.scheme == b"https"
 
 
 def _header(request: Request, name: bytes) -> bytes:

@@ -17,6 +17,8 @@ Fields = list[tuple[bytes, bytes]]
 
 NO_FIELDS: Final[Fields] = []
 _FORWARDED_FOR: Final = b"x-forwarded-for"
+_FORWARDED_PROTO: Final = b"x-forwarded-proto"
+_SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 
 
 def lines_of(fields: Fields) -> bytes:
@@ -95,12 +97,31 @@ class Request:
         peer = self.peer
         if not peer.is_trusted:
             return peer.address
-        chain = [
+        chain = self._listed(_FORWARDED_FOR)
+        return peer.client_behind(chain) if chain is not None else peer.address
+
+    @property
+    def scheme(self) -> bytes:
+        """`http` or `https`: how the client came in, as trusted peers tell, else as the peer did.
+
+        Of a list the first counts, which the proxy wrote that stands next to the client. What is
+        none of these says nothing.
+        """
+        peer = self.peer
+        told = self._listed(_FORWARDED_PROTO) if peer.is_trusted else None
+        if told is None:
+            return peer.scheme
+        return _SCHEMES.get(told.partition(b",")[0].strip(b" \t").lower(), peer.scheme)
+
+    def _listed(self, name: bytes) -> bytes | None:
+        """Join all fields of this name, which is in lower case; None where there is none."""
+        size_bytes = len(name)
+        found = [
             value
-            for name, value in self.fields
-            if len(name) == len(_FORWARDED_FOR) and name.lower() == _FORWARDED_FOR
+            for field, value in self.fields
+            if len(field) == size_bytes and field.lower() == name
         ]
-        return peer.client_behind(b",".join(chain)) if chain else peer.address
+        return b",".join(found) if found else None
 
     def __repr__(self) -> str:
         return f"<Request {self.method.decode()} {self.path.decode('latin-1')}>"

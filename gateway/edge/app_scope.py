@@ -16,7 +16,6 @@ from gateway.edge.asgi import Scope
 
 _VERSION: Final = {"version": "3.0", "spec_version": "2.4"}
 _ONE_HOP: Final = frozenset({b"te", b"connection"})
-_SCHEMES: Final = {b"http": "http", b"https": "https"}
 
 
 def http_scope(request: Request, route: Route, state: dict[str, Any]) -> Scope:
@@ -32,7 +31,7 @@ def http_scope(request: Request, route: Route, state: dict[str, Any]) -> Scope:
         # As an instance sees it; only a client of HTTP/1.0 may leave Host out.
         "http_version": "1.1" if request.host else "1.0",
         "method": request.method.decode("ascii"),
-        "scheme": scheme_of(request, fields),
+        "scheme": request.scheme.decode("ascii"),
         "path": unquote(request.path.decode("latin-1")),
         "raw_path": request.path,
         "query_string": request.query[1:],
@@ -60,13 +59,3 @@ def app_fields(request: Request) -> Fields:
     if request.length is None:
         fields.append((b"transfer-encoding", b"chunked"))
     return fields
-
-
-def scheme_of(request: Request, fields: Fields) -> str:
-    """Tell how the client came in, as the nearest trusted proxy saw it."""
-    if request.peer.is_trusted:
-        told = b",".join(value for name, value in fields if name == b"x-forwarded-proto")
-        scheme = _SCHEMES.get(told.rpartition(b",")[2].strip().lower())
-        if scheme is not None:
-            return scheme
-    return request.peer.scheme.decode("latin-1")

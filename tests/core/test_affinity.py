@@ -96,6 +96,7 @@ def test_the_cookie_of_a_request_is_its_token() -> None:
         (request(tls=True), True),
         (request([(b"X-Forwarded-Proto", b"HTTPS")], trusted=True), True),
         (request([(b"X-Forwarded-Proto", b"http")], trusted=True, tls=True), False),
+        (request([(b"X-Forwarded-Proto", b"https, http")], trusted=True), True),
         (request([(b"X-Forwarded-Proto", b"https")]), False),
         (request(trusted=True, tls=True), True),
     ],

@@ -55,3 +55,34 @@ def test_the_client_is_whom_trusted_peers_name_and_else_the_peer(
     request.peer = Peer(b"10.0.0.2", b"http", is_trusted=is_trusted, listener=LISTENER)
 
     assert client == request.client
+
+
+@pytest.mark.parametrize("own", [b"http", b"https"])
+@pytest.mark.parametrize(
+    ("told", "scheme"),
+    [
+        ([b"https"], b"https"),
+        ([b"HTTPS"], b"https"),
+        ([b"http"], b"http"),
+        ([b"wss"], b"https"),
+        ([b"https,http"], b"https"),
+        ([b" https , http"], b"https"),
+        ([b"https", b"http"], b"https"),
+        ([b"http, https"], b"http"),
+        ([b"https,"], b"https"),
+        ([b""], None),
+        ([b"ftp"], None),
+        ([b'evil"; x'], None),
+        ([], None),
+    ],
+)
+def test_the_scheme_is_the_first_that_trusted_peers_tell_and_else_the_peers(
+    own: bytes, told: list[bytes], scheme: bytes | None
+) -> None:
+    fields = [(b"X-Forwarded-Proto", value) for value in told]
+    request = Request(b"GET", b"/", b"", lines_of(fields), b"")
+
+    request.peer = Peer(b"10.0.0.2", own, is_trusted=True, listener=LISTENER)
+    assert (scheme or own) == request.scheme
+    request.peer = Peer(b"10.0.0.2", own, is_trusted=False, listener=LISTENER)
+    assert own == request.scheme
