@@ -74,7 +74,11 @@ class RetryEntry(Policy):
     )
     statuses: Annotated[
         tuple[_RetriableStatus, ...] | None, _LISTED, Kind("list of statuses, 400 to 599")
-    ] = Field(default=None, description="Answers of an instance that count as failures.")
+    ] = Field(
+        default=None,
+        description="Answers of an instance that count as failures, and may go to the next one; "
+        "429 goes there without being a failure, and lets the instance rest.",
+    )
     methods: Annotated[tuple[Method, ...] | None, _LISTED, Kind("list of methods")] = Field(
         default=None,
         description="Methods that may be sent again after something was sent (RFC 9110 §9.2.2).",

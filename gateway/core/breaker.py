@@ -162,6 +162,7 @@ class Breaker:
         "_failures",
         "_given_up",
         "_is_withheld",
+        "_limits",
         "_open_until_s",
         "_opened_times",
         "_policy",
@@ -197,6 +198,7 @@ class Breaker:
         self._shut_since_s: float | None = None
         self._failures = _Window()
         self._slowness = _Window()
+        self._limits = _Window()  # that it answered with 429
         self.is_resting = False
         self.changed_at_s: float | None = None
         self.last_failure: str | None = None
@@ -440,14 +442,21 @@ class Breaker:
         self.last_failure = GIVEN_UP
         return self._open_again(now_s, chance)
 
-    def rest(self, now_s: float, *, for_s: float, asker: Asker | None = None) -> bool:
+    def rest(
+        self, now_s: float, *, for_s: float, asker: Asker | None = None, was_failure: bool = True
+    ) -> bool:
         """Leave the instance alone because it asked for that; True if it can be spared.
 
         It is no failure: a later opening takes as long as if there had been no rest. `asker` is as
-        for `failed`, which was told before: what the instance asks of one client alone is nothing
-        to the others.
+        for `failed`, which was told before if it `was_failure`: what the instance asks of one
+        client alone is nothing to the others.
         """
-        if self._failures.doubts.are_of_one(asker):
+        doubts = self._failures.doubts
+        if not was_failure:
+            self._limits.take(self._policy, now_s, 0, 0)
+            doubts = self._limits.doubts
+            doubts.add(asker)
+        if doubts.are_of_one(asker):
             return False
         if self._open_until_s is not None or not self._company.may_rest(self):
             return False

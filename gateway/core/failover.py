@@ -8,6 +8,7 @@ not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 
@@ -27,7 +28,7 @@ CONDITIONS: Final[Mapping[str, frozenset[Failure]]] = MappingProxyType(
         "disconnect": frozenset({Failure.SEND_FAILED, Failure.DISCONNECTED_EARLY}),
         "bad_response": frozenset({Failure.BAD_RESPONSE}),
         "timeout": frozenset({Failure.HEAD_TIMEOUT, Failure.SEND_TIMEOUT}),
-        "status": frozenset({Failure.RETRIABLE_STATUS}),
+        "status": frozenset({Failure.RETRIABLE_STATUS, Failure.TOO_MANY_REQUESTS}),
     }
 )
 
@@ -39,6 +40,15 @@ def failures_of(conditions: Iterable[str]) -> frozenset[Failure]:
     """
     named = (CONDITIONS[condition] for condition in conditions)
     return frozenset({Failure.STALE_CONNECTION}).union(*named)
+
+
+def failure_of(status: int) -> Failure:
+    """Name the failure that an answer with one of `retry.statuses` is.
+
+    An instance that answers 429 (RFC 6585 §4) works, and says so.
+    """
+    is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+    return Failure.TOO_MANY_REQUESTS if is_limit else Failure.RETRIABLE_STATUS
 
 
 def costs_budget(failure: Failure) -> bool:

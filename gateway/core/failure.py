@@ -64,6 +64,7 @@ class Failure(Enum):
     REQUEST_DEADLINE = "request_deadline"
     CLIENT_DEADLINE = "client_deadline"
     RETRIABLE_STATUS = "retriable_status"
+    TOO_MANY_REQUESTS = "too_many_requests"
     UPSTREAM_BROKE_OFF = "upstream_broke_off"
     TUNNEL_IDLE = "tunnel_idle"
     APP_FAILED = "app_failed"
@@ -255,6 +256,11 @@ VERDICTS: dict[Failure, Verdict] = {
         "The instance answered with a status that may be tried elsewhere",
         "The answer is passed on as it is when no other instance may be tried.",
         counts=True,
+    ),
+    Failure.TOO_MANY_REQUESTS: Verdict(
+        None, _U, _IF,
+        "The instance answered 429, and that may be tried elsewhere",
+        "The instance works and takes no more for now: it rests, and is not blamed.",
     ),
     Failure.UPSTREAM_BROKE_OFF: Verdict(
         None, _U, _NEVER,

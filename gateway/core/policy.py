@@ -70,7 +70,8 @@ class RetryPolicy:
     `on` names the conditions (see `gateway.core.failover`) after which the next instance gets the
     request. `statuses` are answers of an instance that count as failures and may go to the next
     one. `methods` are those that may be sent again after something was sent (RFC 9110 §9.2.2), and
-    with `idempotency_key` any method whose request carries that field.
+    with `idempotency_key` any method whose request carries that field; QUERY is safe and
+    idempotent (RFC 10008).
 
     `backoff_s` is the longest wait before the second failover, doubled for each one after it, up to
     `max_backoff_s`. `budget` is how many may be sent again as a share of a service's good answers,
@@ -86,7 +87,7 @@ class RetryPolicy:
     on: frozenset[str] = frozenset({"connect", "disconnect", "bad_response", "timeout", "status"})
     statuses: frozenset[int] = frozenset({502, 503, 504})
     methods: frozenset[bytes] = frozenset(
-        {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"}
+        {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"QUERY"}
     )
     idempotency_key: bool = False
     repeat: bool = False

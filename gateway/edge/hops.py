@@ -19,7 +19,7 @@ from gateway.proxy.refusal import say
 COUNTED: Final = frozenset({b"OPTIONS", b"TRACE"})
 _NUMBER: Final = re.compile(rb"[0-9]{1,9} *")
 _MAX_FORWARDS: Final = re.compile(rb"(\r\nmax-forwards: ?)[^\r]*", re.IGNORECASE)
-_ALLOWED: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
+_ALLOWED: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, QUERY"
 
 
 def begin(exchange: Exchange, now_s: float) -> None:

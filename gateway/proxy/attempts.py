@@ -193,11 +193,13 @@ class Attempts:
         if member.breaker.slowed(permit, now_s, chance=chance, asker=asker):
             self._observer.breaker_changed(self._fleet.service, member, now_s)
 
-    def rest(self, request: Request, now_s: float, *, for_s: float) -> None:
+    def rest(
+        self, request: Request, now_s: float, *, for_s: float, was_failure: bool = True
+    ) -> None:
         """Leave the instance alone because it asked for that, if it can be spared."""
         member = self.member
         asker = member.asker_of(request, self.owed_since_s, now_s)
-        if member.breaker.rest(now_s, for_s=for_s, asker=asker):
+        if member.breaker.rest(now_s, for_s=for_s, asker=asker, was_failure=was_failure):
             self._observer.breaker_changed(self._fleet.service, member, now_s)
 
     def answered(self, head: AnswerHead, request: Request, now_s: float) -> None:

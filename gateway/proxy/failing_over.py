@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.backoff import backoff_s
-from gateway.core.failover import costs_budget, failures_of, may_send_again
+from gateway.core.failover import costs_budget, failure_of, failures_of, may_send_again
 from gateway.core.failure import VERDICTS, Failure
 from gateway.core.fleet import Member
 from gateway.core.message import AnswerHead
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _NO_BUDGET = "and the service's budget of what may be sent again is used up"
 _LOOK_EVERY_S: Final = 0.02
+_REST_S: Final = 1.0  # after a 429 that does not say for how long
 _LONGEST_WAIT_S: Final = 1.0
 _MOST_WAITING: Final = 256
 
@@ -69,10 +70,10 @@ class Failover:
 
     def leaves_for_another(self, exchange: Exchange, head: AnswerHead, now_s: float) -> bool:
         """Blame a retriable status; True if the request is on its way to another instance."""
-        failure, attempts = Failure.RETRIABLE_STATUS, exchange.attempts
+        failure, attempts = failure_of(head.status), exchange.attempts
         detail = f"the instance answered {head.status}"
         attempts.blame(failure, detail, exchange.request, now_s)
-        self._leave_alone(exchange, head, now_s)
+        self._leave_alone(exchange, failure, head, now_s)
         if (hedge := exchange.hedge) is not None:
             if hedge.is_under_way:
                 exchange.drop_connection()
@@ -180,11 +181,21 @@ class Failover:
             break_down=exchange.break_down,
         )
 
-    def _leave_alone(self, exchange: Exchange, head: AnswerHead, now_s: float) -> None:
+    def _leave_alone(
+        self, exchange: Exchange, failure: Failure, head: AnswerHead, now_s: float
+    ) -> None:
         """Leave an instance alone for as long as it asks for, within reason."""
         longest_s = self._policy.max_retry_after_s
-        if longest_s is not None and (asked_s := read_retry_after(head.fields)):
-            exchange.attempts.rest(exchange.request, now_s, for_s=min(asked_s, longest_s))
+        if longest_s is None:
+            return
+        is_limit = failure is Failure.TOO_MANY_REQUESTS
+        asked_s = read_retry_after(head.fields)
+        if asked_s is None and is_limit:
+            asked_s = _REST_S
+        if asked_s:
+            exchange.attempts.rest(
+                exchange.request, now_s, for_s=min(asked_s, longest_s), was_failure=not is_limit
+            )
 
 
 def _had_its_time(exchange: Exchange, now_s: float) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from gateway.core.failover import failure_of
 from gateway.core.failure import Failure
 from gateway.core.latencies import Latencies
 from gateway.core.message import AnswerHead, Fields
@@ -187,7 +188,7 @@ class Hedge:
         if head.status in exchange.target.statuses:
             connection.abort()
             self.upstream_failed(
-                Failure.RETRIABLE_STATUS, f"the instance answered {head.status}", now_s
+                failure_of(head.status), f"the instance answered {head.status}", now_s
             )
             return False
         exchange.drop_connection()

@@ -520,3 +520,16 @@ def test_a_crash_costs_as_many_requests_as_before_where_there_are_several_client
     rows = [closed_on(breaker, b"192.0.2.%d" % number) for number in range(max(count, 2))]
 
     assert rows == [False] * (max(count, 2) - 1) + [True]
+
+
+def test_a_limit_that_one_client_meets_is_nothing_to_others_until_another_meets_it() -> None:
+    """It is no failure, so whom it met is kept apart, and forgotten after the window."""
+    breaker, _ = two()
+
+    def limits(client: bytes, now_s: float) -> bool:
+        return breaker.rest(now_s, for_s=1.0, asker=doubted(client), was_failure=False)
+
+    assert not limits(ONE, NOW_S)
+    assert not limits(OTHER, NOW_S + POLICY.window_s + 1)
+    assert limits(ONE, NOW_S + POLICY.window_s + 2)
+    assert (breaker.ended_count, breaker.failures_in_a_row) == (0, 0)

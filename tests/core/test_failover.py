@@ -6,7 +6,13 @@ from itertools import product
 
 import pytest
 
-from gateway.core.failover import CONDITIONS, costs_budget, failures_of, may_send_again
+from gateway.core.failover import (
+    CONDITIONS,
+    costs_budget,
+    failure_of,
+    failures_of,
+    may_send_again,
+)
 from gateway.core.failure import VERDICTS, Again, Failure
 from gateway.core.policy import RetryPolicy
 
@@ -77,10 +83,21 @@ def test_the_default_is_all_of_them() -> None:
 
 def test_a_stale_connection_is_always_among_them() -> None:
     assert failures_of(()) == {Failure.STALE_CONNECTION}
-    assert failures_of(("status",)) == {Failure.STALE_CONNECTION, Failure.RETRIABLE_STATUS}
+    assert failures_of(("status",)) == {
+        Failure.STALE_CONNECTION,
+        Failure.RETRIABLE_STATUS,
+        Failure.TOO_MANY_REQUESTS,
+    }
 
 
 def test_what_no_instance_had_work_with_costs_nothing() -> None:
     free = {one for one in Failure if not costs_budget(one)}
 
     assert free == {*CONDITIONS["connect"], Failure.STALE_CONNECTION}
+
+
+def test_a_429_is_a_failure_that_nobody_is_blamed_for() -> None:
+    failures = [failure_of(status) for status in (429, 503)]
+
+    assert failures == [Failure.TOO_MANY_REQUESTS, Failure.RETRIABLE_STATUS]
+    assert [VERDICTS[failure].counts for failure in failures] == [False, True]

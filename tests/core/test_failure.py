@@ -41,6 +41,7 @@ PROMISES = {
     "request_deadline": (504, Side.UPSTREAM, _NEVER, True),
     "client_deadline": (504, Side.NOBODY, _NEVER, False),
     "retriable_status": (None, Side.UPSTREAM, _IF, True),
+    "too_many_requests": (None, Side.UPSTREAM, _IF, False),
     "upstream_broke_off": (None, Side.UPSTREAM, _NEVER, True),
     "tunnel_idle": (None, Side.NOBODY, _NEVER, False),
     "app_failed": (500, Side.GATEWAY, _NEVER, False),

@@ -59,7 +59,7 @@ def test_options_for_the_gateway_itself_are_answered_here(path: bytes, fields: F
     assert client.head is not None
     assert client.flushes
     assert [
-        (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"),
+        (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, QUERY"),
         DATE,
     ] == client.head.fields
     (settled,) = stage.observer.settled_ones

@@ -11,7 +11,7 @@ from tests.fakes.engine import Policies, Stage
 from tests.fakes.sides import FakeConnection
 
 SMALL_BUFFER = Policies(retry=RetryPolicy(buffer_bytes=8))
-IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE")
+IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"QUERY")
 ONCE_SENT = (Failure.DISCONNECTED_EARLY, Failure.BAD_RESPONSE, Failure.STALE_CONNECTION)
 
 

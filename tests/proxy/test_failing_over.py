@@ -267,6 +267,71 @@ def test_the_only_instance_is_asked_on_whatever_it_asks_for() -> None:
     assert stage.member("a").breaker.would_admit(stage.clock())
 
 
+# --- 429 -----------------------------------------------------------------------------------------
+
+LISTS_429 = RetryPolicy(statuses=frozenset({429, 503}))
+ONE_STRIKE = BreakerPolicy(consecutive_failures=1)
+
+
+def answer_429(stage: Stage, *fields: tuple[bytes, bytes]) -> Play:
+    play, connection = stage.sending()
+    assert connection.exchange is not None
+    connection.exchange.upstream_head(AnswerHead(429, b"", lines_of([*fields])), stage.clock())
+    return play
+
+
+@pytest.mark.parametrize(
+    ("said", "longest_s", "rests_s"),
+    [(None, 10.0, 1.0), (b"3", 10.0, 3.0), (b"0", 10.0, 0.0), (None, 0.5, 0.5), (b"3", None, 0.0)],
+)
+def test_who_answers_429_rests_and_the_next_one_is_asked(
+    said: bytes | None, longest_s: float | None, rests_s: float
+) -> None:
+    retry = replace(LISTS_429, max_retry_after_s=longest_s)
+    stage = stage_with(retry, breaker=ONE_STRIKE)
+
+    play = answer_429(stage, *([] if said is None else [(b"Retry-After", said)]))
+
+    breaker = stage.member("a").breaker
+    assert breaker.retry_at_s(stage.clock()) - stage.clock() == pytest.approx(rests_s)
+    assert breaker.is_resting == bool(rests_s)
+    assert waits(stage) == ["b"]
+    assert [Failure.TOO_MANY_REQUESTS] == [one.failure for one in play.exchange.attempts.failed]
+
+
+def test_however_often_an_instance_answers_429_it_has_not_failed() -> None:
+    stage = stage_with(LISTS_429, "a", breaker=ONE_STRIKE)
+
+    plays = [answer_429(stage) for _ in range(3)]
+
+    assert [play.client.said[0] for play in plays] == ["head 429"] * 3
+    assert [play.exchange.failure for play in plays] == [None] * 3
+    assert stage.breaker_state("a") is BreakerState.CLOSED
+    assert (stage.member("a").breaker.ended_count, len(stage.member("a").failures)) == (0, 0)
+
+
+def test_a_429_to_one_client_does_not_take_the_instance_from_others() -> None:
+    stage = stage_with(LISTS_429, "ab")
+    for key in "ab":
+        stage.member(key).witnesses.note(b"10.9.9.9", stage.clock())
+
+    answer_429(stage)
+    assert not any(stage.member(key).breaker.is_resting for key in "ab")
+    stage.client_address = b"10.8.8.8"
+    answer_429(stage)
+
+    assert any(stage.member(key).breaker.is_resting for key in "ab")
+
+
+def test_a_429_that_is_not_listed_is_the_answer() -> None:
+    stage = stage_with(RetryPolicy())
+
+    play = answer_429(stage, (b"Retry-After", b"3"))
+
+    assert play.client.said[0] == "head 429"
+    assert stage.member("a").breaker.would_admit(stage.clock())
+
+
 # --- How much time is left -----------------------------------------------------------------------
 
 NAME = b"x-request-timeout-ms"
