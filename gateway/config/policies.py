@@ -41,7 +41,9 @@ class TimeoutsEntry(Policy):
         default=None, description="Until the connection to the instance stands."
     )
     response: Timeout = Field(
-        default=None, description="From the last byte of the request until the head of the answer."
+        default=None,
+        description="From the last byte of the request until the head of the answer; a 102 "
+        "begins it anew.",
     )
     idle: Timeout = Field(
         default=None, description="Between two bytes of a body, in either direction."

@@ -11,7 +11,6 @@ from typing import Final
 import httptools
 
 from gateway.core.headers import (
-    CONTENT_LENGTH,
     FramingError,
     connection_names,
     read_answer,
@@ -24,6 +23,7 @@ from gateway.proxy.tunnel import switched_to
 MAX_HEAD_BYTES: Final = 64 * 1024
 SWITCHING_PROTOCOLS: Final = 101
 FIRST_FINAL: Final = 200
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _USUAL_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2}) ([\t -~\x80-\xff]*)(?=\r\n)")
 _STATUS: Final = {b"%d" % status: status for status in range(FIRST_FINAL, 1000)}
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r]*))?(?=\r\n)")
@@ -70,25 +70,28 @@ def _read_unusual_head(raw: bytes, request: Request) -> AnswerHead:
     """Read one of HTTP/1.0, an interim one, a 101, or one that is refused."""
     line = _STATUS_LINE.match(raw)
     if line is None:
-        status = _ITS_STATUS.match(raw)
-        raise FramingError(f"status {int(status[1])}" if status else "it is not HTTP/1")
+        said = _ITS_STATUS.match(raw)
+        raise FramingError(f"status {int(said[1])}" if said else "it is not HTTP/1")
     minor, code, reason = line.groups(b"")
     if _PLAIN.fullmatch(reason) is None:
         raise FramingError("control characters in the reason phrase")
     lines = raw[line.end() : -len(HEAD_END)]
-    head = read_answer(int(code), reason, lines, request.method)
+    status = int(code)
+    if status == SWITCHING_PROTOCOLS:
+        # It ends with its head, whatever it says (RFC 9112 §6.3), and no length is sent on with it.
+        lines = without(lines, _FRAMING)
+    head = read_answer(status, reason, lines, request.method)
     if minor == b"0" and not _keeps_alive_in_1_0(fields_of(lines)):
         head.keeps_alive = False
     if head.status < FIRST_FINAL and (head.length or head.is_chunked):
-        # It ends with its head, whatever it says (RFC 9112 §6.3).
+        # It has none (RFC 9112 §6.3); whoever says so may send one, which would be the next answer.
         raise FramingError("an interim answer with a body")
     if head.status == SWITCHING_PROTOCOLS:
         offered = request.upgrade
         if not offered or minor == b"0" or switched_to(fields_of(lines)) != offered:
             raise FramingError("it switches to a protocol that nobody asked for")
-        # A length of 0 that it may say is neither sent on (RFC 9110 §8.6) nor its end.
-        head.length, head.ends_with_connection = None, True
-        head.lines = without(head.lines, CONTENT_LENGTH) + b"\r\nUpgrade: " + offered
+        head.ends_with_connection = True
+        head.lines += b"\r\nUpgrade: " + offered
     return head
 
 

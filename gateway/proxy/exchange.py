@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gateway.proxy.engine import Engine
 
 # Looked up once: a member of an Enum costs as much as a small call.
+_CONTINUE, _PROCESSING = 100, 102
 _NEW, _GATHERING, _, _, _CONNECTING, _SENDING, _RELAYING, _TUNNEL, _SETTLED = Phase
 
 
@@ -313,10 +314,17 @@ class Exchange(Ending):
             self.client.resume_reading()  # even if its body is here: it must be seen to leave
 
     def upstream_interim(self, status: int, fields: Fields, now_s: float) -> None:
-        """Relay an interim answer; after a 100 it is the client who is waited for."""
+        """Relay an interim answer; after a 100 it is the client who is waited for.
+
+        After a 102 the instance is waited for anew: it says that it works on (RFC 2518 §10.1). A
+        client that takes no more is not sent them, except for the 100 that it may wait for.
+        """
         if self.upload is not None and self.upload.is_asked_for_by(status):
             self._wait_on(now_s)
-        self.client.send_interim(status, interim_fields(fields))
+        elif status == _PROCESSING and self._body_ended:
+            self._wait(now_s + self.target.response_s)
+        if self._client_writable or status == _CONTINUE:
+            self.client.send_interim(status, interim_fields(fields))
 
     def upstream_answer(self, head: AnswerHead, body: bytes, now_s: float) -> None:
         """Take an answer that has come whole, head and body at once."""

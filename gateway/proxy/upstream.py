@@ -38,7 +38,9 @@ from gateway.runtime.unread import read_unread
 if TYPE_CHECKING:
     from gateway.proxy.sides import Carried
 
-MAX_INTERIM_ANSWERS = 32
+# A long job may say 102 again and again, and keep-alives of proxies in between come in rows.
+MAX_INTERIM_ANSWERS = 128
+INTERIM_ANSWERS_PER_S = 64
 _MAX_TRAILERS = 100
 _HEAD_END_BYTES = len(HEAD_END)
 _TUNNEL_LINGER_S = 2.0
@@ -107,7 +109,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._left_bytes = 0
         self._chunks: ChunkedReader
-        self._interim_count = 0
+        self._interim_count = 0.0
+        self._interim_at_s = 0.0
         self._has_extra = False
         self._is_paused = False
         self._begun_in = -1
@@ -370,9 +373,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Find out what follows a head, and tell it."""
         status = head.status
         if status < FIRST_FINAL and status != SWITCHING_PROTOCOLS:
-            self._interim_count += 1
-            if self._interim_count > MAX_INTERIM_ANSWERS:
-                raise FramingError("endless interim answers")
+            self._count_interim(now_s)
             exchange.upstream_interim(status, fields_of(head.lines), now_s)
             return
         self._head = head
@@ -393,6 +394,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._part = _END
         exchange.upstream_head(head, now_s)
+
+    def _count_interim(self, now_s: float) -> None:
+        """Count an interim answer; so many may come at once, and so many more each second."""
+        earlier = self._interim_count - (now_s - self._interim_at_s) * INTERIM_ANSWERS_PER_S
+        self._interim_count = max(earlier, 0.0) + 1
+        self._interim_at_s = now_s
+        if self._interim_count > MAX_INTERIM_ANSWERS:
+            raise FramingError("endless interim answers")
 
     def _read_rest(self, exchange: Carried, data: bytes, now_s: float) -> None:
         """Read what has no end of its own: a tunnel, or a body that ends with the connection."""

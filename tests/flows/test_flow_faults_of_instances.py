@@ -123,7 +123,7 @@ FAULTS = {
         client_sees=("502 bad_response",),
     ),
     "interim answers without end": Fault(
-        scene=play(reply(head(103) * 100), stall()), client_sees=("502 bad_response",)
+        scene=play(reply(head(103) * 300), stall()), client_sees=("502 bad_response",)
     ),
     "a head without end": Fault(
         scene=play(reply(b"HTTP/1.1 200 OK\r\n" + ENDLESS), stall()),

@@ -209,6 +209,43 @@ def test_other_interim_answers_give_an_instance_no_more_time() -> None:
     assert b"continue_timeout" == play.client.reason
 
 
+def test_an_instance_that_says_that_it_works_on_is_waited_for_anew() -> None:
+    stage = Stage("a")
+    play, connection = stage.sending()
+
+    for _ in range(3):
+        stage.pass_time(14.0)
+        connection.interim(102)
+    stage.pass_time(14.0)
+    assert play.client.head is None
+    stage.pass_time(1.0)
+
+    assert b"head_timeout" == play.client.reason
+    assert ["interim 102"] * 3 == play.client.said[:3]
+
+
+def test_it_is_not_waited_for_longer_than_for_the_whole_request() -> None:
+    stage = Stage("a", Policies(timeouts=Timeouts(request_s=20.0)))
+    play, connection = stage.sending()
+
+    stage.pass_time(14.0)
+    connection.interim(102)
+    stage.pass_time(6.0)
+
+    assert b"request_deadline" == play.client.reason
+
+
+def test_a_client_that_takes_no_more_is_sent_no_interim_answers_but_100() -> None:
+    stage = Stage("a")
+    play, connection = stage.sending()
+
+    play.exchange.client_paused()
+    connection.interim(102)
+    connection.interim(100)
+
+    assert ["interim 100"] == play.client.said
+
+
 # --- The client's turn: nobody else is blamed for what it does not do ----------------------------
 
 

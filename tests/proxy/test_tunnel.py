@@ -142,6 +142,25 @@ def test_any_cut_of_a_switch_tells_the_same(places: list[int]) -> None:
     assert ("body", b"bytes") == exchange.events[-1]
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 0",
+        b"Content-Length: 5",
+        b"Transfer-Encoding: chunked",
+        b"transfer-encoding: gzip, chunked",
+    ],
+)
+def test_a_101_ends_with_its_head_whatever_it_says(framing: bytes) -> None:
+    """RFC 9112 §6.3; a client that got a length would wait for a body."""
+    line, exchange = line_offering(b"websocket")
+
+    line.receive(SWITCH[:-2] + framing + b"\r\n\r\nearly")
+
+    fields = ((b"Sec-WebSocket-Accept", b"abc"), (b"Upgrade", b"websocket"))
+    assert [("switched", 101, fields), ("body", b"early")] == exchange.events
+
+
 def test_a_tunnel_carries_any_amount() -> None:
     line, exchange = line_offering(b"websocket")
     line.receive(SWITCH)

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.failure import Failure
 from gateway.proxy.answers import MAX_HEAD_BYTES
-from gateway.proxy.upstream import MAX_INTERIM_ANSWERS
-from tests.fakes.wire import answered
+from gateway.proxy.upstream import INTERIM_ANSWERS_PER_S, MAX_INTERIM_ANSWERS
+from tests.fakes.wire import Line, answered
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -142,6 +142,20 @@ def test_interim_answers_are_relayed_up_to_a_limit() -> None:
     _, exchange = answered(interim * MAX_INTERIM_ANSWERS + OK)
 
     assert MAX_INTERIM_ANSWERS + len(OK_EVENTS) == len(exchange.events)
+
+
+def test_a_long_row_of_interim_answers_is_bounded_by_time_alone() -> None:
+    """A job of an hour may say every now and then that it goes on, and a stall delivers a row."""
+    line, interim = Line(), b"HTTP/1.1 102 Processing\r\n\r\n"
+    exchange = line.begin()
+    rows = [interim * MAX_INTERIM_ANSWERS, *[interim * INTERIM_ANSWERS_PER_S] * 60]
+
+    for row in rows:
+        line.receive(row)
+        line.clock.advance(1.0)
+    line.receive(OK)
+
+    assert MAX_INTERIM_ANSWERS + 60 * INTERIM_ANSWERS_PER_S + len(OK_EVENTS) == len(exchange.events)
 
 
 def test_an_interim_answer_may_say_that_it_has_no_body() -> None:
