@@ -292,6 +292,7 @@ def _route(route: Route) -> Json:
             "connect_s": route.timeouts.connect_s,
             "response_s": route.timeouts.response_s,
             "idle_s": route.timeouts.idle_s,
+            "tunnel_s": route.timeouts.tunnel_s,
             "request_s": route.timeouts.request_s,
             "min_rate_bytes": route.timeouts.min_rate_bytes,
         },

@@ -48,6 +48,11 @@ class TimeoutsEntry(Policy):
     idle: Timeout = Field(
         default=None, description="Between two bytes of a body, in either direction."
     )
+    tunnel: Timeout = Field(
+        default=None,
+        description="Between two bytes, in either direction, once the protocol has switched "
+        "(WebSocket); `off` lets a silent tunnel stay.",
+    )
     request: Timeout = Field(default=None, description="The whole exchange, with all its attempts.")
     min_rate: Rate = Field(
         default=None,

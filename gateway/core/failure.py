@@ -272,8 +272,8 @@ VERDICTS: dict[Failure, Verdict] = {
     Failure.TUNNEL_IDLE: Verdict(
         None, _N, _NEVER,
         "Nothing moved through the tunnel for as long as it may be silent",
-        "After an upgrade, timeouts.idle is the limit for both directions; WebSocket pings keep a "
-        "tunnel alive.",
+        "After an upgrade, timeouts.tunnel is the limit for both directions; WebSocket pings keep "
+        "a tunnel alive.",
     ),
     Failure.APP_FAILED: Verdict(
         500, _G, _NEVER,

@@ -36,6 +36,7 @@ class Timeouts:
 
     `connect_s`: until the connection to the instance stands. `response_s`: from the request's last
     byte until the head of the answer. `idle_s`: between two bytes of a body, either way.
+    `tunnel_s`: between two bytes after a switch of protocols, either way.
     `request_s`: the whole exchange with all its attempts. `min_rate_bytes`: what a client has
     to send of its body, and to take of its answer, in each minute.
     """
@@ -43,6 +44,7 @@ class Timeouts:
     connect_s: float | None = 2.0
     response_s: float | None = 15.0
     idle_s: float | None = 300.0
+    tunnel_s: float | None = 3600.0
     request_s: float | None = None
     min_rate_bytes: int | None = 1024
 

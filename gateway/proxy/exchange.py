@@ -404,7 +404,8 @@ class Exchange(Ending):
     def upstream_body(self, chunk: bytes, now_s: float) -> None:
         """Take a piece of the answer's body."""
         self.sent_bytes += len(chunk)
-        self._wait(now_s + self.target.idle_s)
+        target = self.target
+        self._wait(now_s + (target.tunnel_s if self.phase is _TUNNEL else target.idle_s))
         self.client.send_body(chunk)
 
     def upstream_end(self, trailers: Fields, now_s: float) -> None:
@@ -463,7 +464,7 @@ class Exchange(Ending):
         """Wait anew, because something moved: for the answer, or for more of the request."""
         target = self.target
         if self.phase >= _RELAYING:
-            self._wait(now_s + target.idle_s)
+            self._wait(now_s + (target.tunnel_s if self.phase is _TUNNEL else target.idle_s))
         else:
             self.attempts.owed_since_s = now_s
             upload = self.upload

@@ -48,7 +48,7 @@ class Wait:
         """Find out whose fault it is: the failure, and its detail."""
         is_relaying = self.phase is Phase.RELAYING
         if self.phase is Phase.TUNNEL:
-            return Failure.TUNNEL_IDLE, "timeouts.idle has passed"
+            return Failure.TUNNEL_IDLE, "timeouts.tunnel has passed"
         if self.phase is Phase.QUEUED:
             return Failure.OVER_CAPACITY, "no place came free within max_queue_wait"
         if is_relaying and not self.client_takes_more:

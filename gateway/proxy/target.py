@@ -70,6 +70,7 @@ class Target:
         "stopwatch",
         "strip",
         "tunnel_door",
+        "tunnel_s",
         "upgrade",
     )
 
@@ -100,7 +101,7 @@ class Target:
             "retry.per_try" if self.connect_s == per_try_s else "timeouts.connect",
             "retry.per_try" if self.response_s == per_try_s else "timeouts.response",
         )
-        self.idle_s = _limit(timeouts.idle_s)
+        self.idle_s, self.tunnel_s = _limit(timeouts.idle_s), _limit(timeouts.tunnel_s)
         self.request_s = _limit(timeouts.request_s)
         self.client_idle_s = min(self.idle_s, client_body_timeout_s)
         self.least_bytes, self.attempts = timeouts.min_rate_bytes, retry.attempts

@@ -436,7 +436,9 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
                 strip_prefix=True,
                 add_prefix=b"/v2",
                 preserve_host=False,
-                timeouts=Timeouts(connect_s=1.0, response_s=None, idle_s=3.0, request_s=4.0),
+                timeouts=Timeouts(
+                    connect_s=1.0, response_s=None, idle_s=3.0, tunnel_s=5.0, request_s=4.0
+                ),
                 retry=RetryPolicy(
                     attempts=2,
                     statuses=frozenset({503, 502}),
@@ -465,6 +467,7 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
                 "connect_s": 1.0,
                 "response_s": None,
                 "idle_s": 3.0,
+                "tunnel_s": 5.0,
                 "request_s": 4.0,
                 "min_rate_bytes": 1024,
             },

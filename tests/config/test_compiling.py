@@ -41,7 +41,7 @@ routes:
     strip_prefix: true
     add_prefix: /v1
     preserve_host: false
-    timeouts: {connect: 1s, response: 2s, idle: 3s, request: 4s, min_rate: 2KiB}
+    timeouts: {connect: 1s, response: 2s, idle: 3s, tunnel: 5s, request: 4s, min_rate: 2KiB}
     retry: {attempts: 1, statuses: [500], methods: [POST], buffer: 1KiB}
 """)
 
@@ -59,7 +59,12 @@ routes:
             add_prefix=b"/v1",
             preserve_host=False,
             timeouts=Timeouts(
-                connect_s=1.0, response_s=2.0, idle_s=3.0, request_s=4.0, min_rate_bytes=2048
+                connect_s=1.0,
+                response_s=2.0,
+                idle_s=3.0,
+                tunnel_s=5.0,
+                request_s=4.0,
+                min_rate_bytes=2048,
             ),
             retry=RetryPolicy(
                 attempts=1,
@@ -83,7 +88,7 @@ services:
 routes:
   - match: {path: /a}
     service: users
-    timeouts: {idle: off, min_rate: off}
+    timeouts: {idle: off, tunnel: off, min_rate: off}
   - match: {path: /b}
     service: orders
 """)
@@ -91,7 +96,7 @@ routes:
     of_users, of_orders = config.routes
 
     assert of_users.timeouts == Timeouts(
-        connect_s=1.0, response_s=2.0, idle_s=None, min_rate_bytes=None
+        connect_s=1.0, response_s=2.0, idle_s=None, tunnel_s=None, min_rate_bytes=None
     )
     assert of_users.retry == RetryPolicy(attempts=5, buffer_bytes=9)
     assert of_orders.timeouts == Timeouts(connect_s=1.0, response_s=1.0, idle_s=1.0)

@@ -134,7 +134,7 @@ async def test_a_200_opens_no_tunnel(serve: Serve) -> None:
 async def test_a_silent_tunnel_is_closed_and_nobody_is_blamed(serve: Serve) -> None:
     async with (
         ScriptedUpstream() as up,
-        serve(routes_to(up, timeouts={"idle": "300ms"})) as gateway,
+        serve(routes_to(up, timeouts={"tunnel": "300ms"})) as gateway,
     ):
         up.on_request(play(reply(SWITCH), echo()))
         async with RawClient(gateway.port) as client:

@@ -21,7 +21,7 @@ SWITCH = (
     b"Sec-WebSocket-Accept: abc\r\n\r\n"
 )
 POLICIES = Policies(
-    timeouts=Timeouts(idle_s=60.0, request_s=90.0),
+    timeouts=Timeouts(idle_s=20.0, tunnel_s=60.0, request_s=90.0),
     breaker=BreakerPolicy(consecutive_failures=1, open_for_s=10.0),
 )
 
@@ -318,6 +318,19 @@ def test_a_tunnel_that_an_instance_resets_is_broken_off() -> None:
     assert ["head 101", "abort"] == play.client.said
     assert BreakerState.OPEN is stage.breaker_state("a")
     stage.assert_all_is_settled()
+
+
+def test_a_tunnel_may_be_silent_for_ever_where_nothing_limits_it() -> None:
+    timeouts = Timeouts(idle_s=20.0, tunnel_s=None)
+    stage = Stage("a", replace(POLICIES, timeouts=timeouts))
+    play, connection = switched(stage)
+
+    connection.body(b"a word")
+    stage.pass_time(1e6)
+
+    assert play.exchange.failure is None
+    assert "head 101" == play.client.said[0]
+    assert "abort" not in play.client.said
 
 
 def test_a_switch_is_the_success_that_a_half_open_breaker_waits_for() -> None:
