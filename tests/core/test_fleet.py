@@ -825,3 +825,14 @@ def test_a_member_made_ahead_by_another_scheme_or_policy_is_not_taken() -> None:
     fleet.adopt(BreakerPolicy(max_open_ratio=1.0))
     fleet.apply(Snapshot(service="web", instances=(plain,), source="consul"))
     assert made == [plain, secured, plain, plain]
+
+
+def test_a_5xx_response_is_among_the_errors_and_fails_nobody() -> None:
+    fleet = fleet_of(instance("a"))
+    one = member(fleet, "a")
+
+    one.note_server_error(500, NOW_S)
+
+    assert [seen.failure for seen in one.failures] == ["server_error"]
+    assert one.error_share(NOW_S).errors == 1
+    assert one.breaker.failures_in_a_row == 0

@@ -17,6 +17,7 @@ from gateway.core.headers import (
     split_request,
     trailer_fields,
     with_host,
+    without_alike,
 )
 from gateway.core.identity import IDENTITY, identity_lines
 from gateway.core.message import Fields, Peer, Request, fields_of, lines_of
@@ -392,3 +393,9 @@ def test_host_says_something_else_where_it_stands() -> None:
     lines = with_host(lines_of([(b"A", b"1"), (b"hOST", b"x"), (b"B", b"2")]), b"web")
 
     assert fields_of(lines) == [(b"A", b"1"), (b"Host", b"web"), (b"B", b"2")]
+
+
+def test_fields_are_left_out_in_every_spelling() -> None:
+    fields = [(b"X-User_Id", b"1"), (b"x.user.id", b"2"), (b"X-User", b"3")]
+
+    assert without_alike(fields, frozenset({b"x-user-id"})) == [(b"X-User", b"3")]
