@@ -35,6 +35,8 @@ def _listen_address_or_off(value: object) -> object:
 
 
 def _duration(value: object) -> object:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        raise ValueError(f"{value!r} has no unit; write {value}s (or {value}ms)")
     return parse_duration(value) if isinstance(value, str) else value
 
 
@@ -80,6 +82,12 @@ def _existing_file(value: object) -> object:
 
 
 def _access_log(value: object) -> object:
+    if isinstance(value, str) and value.lower() in {"json", "text", "auto"}:
+        raise ValueError(
+            f"{value!r} is a format; write on, and set GATEWAY_LOG_FORMAT={value.lower()}"
+        )
+    if isinstance(value, str) and value.lower() in {"stdout", "stderr", "-"}:
+        raise ValueError(f"{value!r} is no file; write on for standard output")
     if isinstance(value, str) and value.lower() in {"true", "false", "yes", "no", "1", "0"}:
         raise ValueError(f"{value!r} is not known; write on, off or the path of a file")
     return value if value in {"on", "off"} else _file(value)

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.consul_variables import CONSUL_VARIABLES, of_consul_tools, wrong_switches
-from gateway.core.addresses import ListenAddress
+from gateway.core.addresses import ListenAddress, without_password
 from gateway.core.units import Kind
 from gateway.setting_kinds import (
     AccessLog,
@@ -384,7 +384,7 @@ def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
 def _problem(detail: ErrorDetails, options: AbstractSet[str], env: AbstractSet[str]) -> str:
     """Say what is wrong with a value, by the name under which it was given."""
     words = _MESSAGES.get(detail["type"])
-    message = words(detail) if words is not None else detail["msg"]
+    message = without_password(words(detail) if words is not None else detail["msg"])
     if not detail["loc"]:
         return message
     variable = str(detail["loc"][0])
@@ -398,8 +398,8 @@ def _problem(detail: ErrorDetails, options: AbstractSet[str], env: AbstractSet[s
 _MESSAGES: Mapping[str, Callable[[ErrorDetails], str]] = MappingProxyType(
     {
         "value_error": lambda detail: str(detail["ctx"]["error"]),
-        "bool_parsing": lambda detail: f"{detail['input']!r} is not true or false",
-        "int_parsing": lambda detail: f"{detail['input']!r} is not a whole number",
+        "bool_parsing": lambda detail: f"{detail['input']!r} is no switch; write true or false",
+        "int_parsing": lambda detail: f"{detail['input']!r} is not a whole number; write 1000",
         "greater_than_equal": lambda detail: f"must be {detail['ctx']['ge']} or more",
         "literal_error": lambda detail: (
             f"{detail['input']!r} is not known; write {detail['ctx']['expected']}"

@@ -230,7 +230,7 @@ def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
         "CONSUL_HTTP_ADDR: 'consul' has no port; write consul:8500",
         "GATEWAY_DRAIN_TIMEOUT: '5 s' is not a duration; write 250ms, 5s or 1m",
         "--client-head-timeout: '0s' is no time at all; write 250ms, 5s or 1m",
-        "GATEWAY_MAX_CONNECTIONS: 'many' is not a whole number",
+        "GATEWAY_MAX_CONNECTIONS: 'many' is not a whole number; write 1000",
     ]
 
 
@@ -239,7 +239,7 @@ def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
     [
         ("GATEWAY_ADMIN", "9901", "'9901' is not an address to listen on; write 127.0.0.1:8080"),
         ("GATEWAY_REGISTRY", "etcd", "'etcd' is not known; write 'consul' or 'static'"),
-        ("GATEWAY_CONSUL_VERIFY", "perhaps", "'perhaps' is not true or false"),
+        ("GATEWAY_CONSUL_VERIFY", "perhaps", "'perhaps' is no switch; write true or false"),
         ("GATEWAY_CONSUL_WAIT", "500ms", "'500ms' is out of range; write 1s to 10m"),
         ("GATEWAY_CONSUL_WAIT", "11m", "'11m' is out of range; write 1s to 10m"),
         ("GATEWAY_CONSUL_CACERT", "/not/there", "there is no file '/not/there'"),
@@ -250,7 +250,7 @@ def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
         ("GATEWAY_MAX_HEADER_SIZE", "64K", "'64K' is not a size; write 64KiB, 1MiB or 10MB"),
         ("GATEWAY_MAX_HEADER_SIZE", "0", "must be 1 or more"),
         ("GATEWAY_MAX_HEADER_FIELDS", "0", "must be 1 or more"),
-        ("GATEWAY_DRAIN_DELAY", "5", "'5' is not a duration; write 250ms, 5s or 1m"),
+        ("GATEWAY_DRAIN_DELAY", "5", "'5' has no unit; write 5s (or 5ms)"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_to_write(

@@ -27,6 +27,7 @@ _LITERALS |= {"FALSE": False}
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _KNOWN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 _DEEPEST = 100
+_SHORTEST_SECRET = 4  # what is shorter stands in half of all messages by chance
 _MOST_VALUES = 200_000  # some ten thousand routes
 
 
@@ -44,6 +45,8 @@ class Document:
 
     `problems` are those of the file itself. `blocked` are the paths whose values could not be read
     because of them: what is said of such a value later would only repeat the first problem.
+    `references` are texts as they are written, `${NAME}`, where a variable filled one in, and `held`
+    is what came of them: no message shows it, because it may be a secret.
     """
 
     file: str
@@ -52,6 +55,8 @@ class Document:
     values: dict[DocumentPath, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     blocked: set[DocumentPath] = field(default_factory=set)
+    references: dict[DocumentPath, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
 
     def place_of(self, path: DocumentPath, *, at_key: bool = False) -> Place:
         """Find where a value (or its key) stands, or the nearest thing around it that stands."""
@@ -67,7 +72,13 @@ class Document:
     def problem(self, path: DocumentPath, message: str, *, at_key: bool = False) -> Problem:
         """Make a Problem with the value (or the key) at `path`."""
         place = self.place_of(path, at_key=at_key)
+        for text, reference in self.held.items():
+            message = message.replace(text, reference)
         return Problem(self.file, place.line, place.column, written(path), message)
+
+    def is_filled(self, path: DocumentPath) -> bool:
+        """Tell whether a variable filled in the value at `path`, or one around it."""
+        return any(path[:length] in self.references for length in range(len(path) + 1))
 
     def is_blocked(self, path: DocumentPath) -> bool:
         """Tell whether the value at `path` stands in something that could not be read."""
@@ -196,7 +207,9 @@ class _Reader:
                 self._complain(path, key, "a key must be a text")
             elif key.value in first:
                 line = _place(first[key.value]).line
-                self._complain((*path, key.value), key, f"stands twice; first on line {line}")
+                self._complain(
+                    (*path, key.value), key, f"stands twice, first on line {line}; take one out"
+                )
             else:
                 first[key.value] = key
                 if not _is_merge(key):
@@ -235,6 +248,10 @@ class _Reader:
         except VariableError as error:
             self._block(path, str(error))
             return None
+        if text != element.value and "${" in element.value:
+            self._document.references[path] = element.value
+            if len(text) >= _SHORTEST_SECRET:
+                self._document.held[text] = element.value
         return _plain_value(text) if is_plain else text
 
     def _block(self, path: DocumentPath, message: str) -> None:
@@ -276,8 +293,29 @@ def _place(element: yaml.Node) -> Place:
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-    message = f"is not valid YAML: {error.problem}"
+    message = f"is not valid YAML: {_syntax_advice(error)}"
     lines = text.splitlines()
     if place.line <= len(lines) and "${" in lines[place.line - 1]:
         message += "; inside { } and [ ], put ${…} in quotes"
     return Problem(file, place.line, place.column, "", message)
+
+
+def _syntax_advice(error: yaml.MarkedYAMLError) -> str:
+    """Say in our words what the parser found, its own behind it."""
+    said = error.problem or ""
+    for found, advice in _SYNTAX.items():
+        if found in said:
+            return f"{advice} ({said})"
+    return said
+
+
+_SYNTAX = {
+    "another document": "a file is one document; take out `---` and what follows",
+    "\\t": "a tab indents; write spaces",
+    "expected <block end>": "the indentation is off; keys of one mapping begin at the same column",
+    "unexpected end of stream": "a quote is not closed; write the other one",
+    "expected ',' or '}'": "a { is not closed; write } or a comma",
+    "expected ',' or ']'": "a [ is not closed; write ] or a comma",
+    "mapping values are not allowed": "a value with ': ' in it needs quotes, or the indentation is off",
+    "could not find expected ':'": "a key has no colon; write key: value",
+}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.entry import Policy
-from gateway.config.kinds import NOT_EMPTY, Duration, KindError
+from gateway.config.kinds import NOT_EMPTY, Duration, KindError, shown
 from gateway.core.policy import HealthCheckPolicy, StatusRange
 from gateway.core.units import Kind
 
@@ -23,7 +23,7 @@ _OWN_FIELDS = frozenset({"host", "connection", "content-length", "transfer-encod
 
 def _target(value: object) -> str:
     if not isinstance(value, str) or not _TARGET.fullmatch(value):
-        raise KindError(f"{value!r} is not a path; write it with a slash in front: /health")
+        raise KindError(f"{shown(value)} is not a path; write it with a slash in front: /health")
     return value
 
 
@@ -31,22 +31,22 @@ def _statuses(value: object) -> StatusRange:
     """Read one status or a range of them, both ends included: `204`, `200-399`."""
     found = _STATUSES.fullmatch(str(value))
     if found is None or isinstance(value, bool | float):
-        raise KindError(f"{value!r} is not a status; write 200 or 200-399")
+        raise KindError(f"{shown(value)} is not a status; write 200 or 200-399")
     first, last = int(found[1]), int(found[2] or found[1])
     if last < first:
-        raise KindError(f"{value!r} goes backwards; write {last}-{first}")
+        raise KindError(f"{shown(value)} goes backwards; write {last}-{first}")
     return StatusRange(first, last)
 
 
 def _authority(value: object) -> str:
     if not isinstance(value, str) or not _AUTHORITY.fullmatch(value):
-        raise KindError(f"{value!r} is not a host; write shop.example or shop.example:8080")
+        raise KindError(f"{shown(value)} is not a host; write shop.example or shop.example:8080")
     return value
 
 
 def _field_name(value: object) -> str:
     if not isinstance(value, str) or not _FIELD_NAME.fullmatch(value):
-        raise KindError(f"{value!r} is not the name of a header; write X-Token")
+        raise KindError(f"{shown(value)} is not the name of a header; write X-Token")
     if value.lower() in _OWN_FIELDS:
         instead = "; there is a key `host`" if value.lower() == "host" else ""
         raise KindError(f"{value} is written by the gateway itself{instead}")

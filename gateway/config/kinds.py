@@ -6,6 +6,7 @@ UnitError) with what it should have been and an example; that is the message aft
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from gateway.core.addresses import without_password
 from gateway.core.headers import HOP_BY_HOP, alike
 from gateway.core.identity import IDENTITY
 from gateway.core.paths import PathError, PathRules
@@ -33,6 +35,14 @@ _NOT_FOR_DEADLINES = {name.decode() for name in (*HOP_BY_HOP, *IDENTITY)} | {
     *("host", "content-length", "via", "date", "authorization", "cookie"),
 }
 _NEEDED_FIELDS = {name.decode() for name in HOP_BY_HOP} | {"host", "content-length"}
+# What the parser of requests (llhttp) knows; it refuses any other before a route is looked for.
+_KNOWN_METHODS = (
+    *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"),
+    *("ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY"),
+    *("MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "REBIND"),
+    *("REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"),
+)
+_PATTERN = re.compile(r"^[~^]|\$$|[\[\]{}]|[+*)]\)|\.[*+]|\\[dwsDWS.]|\(\?|\|")
 _SPACE = re.compile(r"[\s\x00-\x20]")
 _LONGEST_HOST_NAME = 253  # RFC 1035 §2.3.4, without the dot of the root
 _PATH_SAFE = "/!$&'()*+,;=:@%"
@@ -63,6 +73,15 @@ class InstanceUrl:
     port: int
 
 
+def shown(value: object) -> str:
+    """Show a value in a message as the file has it: without a password, and no lists in full."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return without_password(repr(value))
+
+
 def is_token(text: str) -> bool:
     """Tell whether this may be the name of a header or a cookie (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
@@ -71,13 +90,13 @@ def is_token(text: str) -> bool:
 def _duration(value: object) -> float:
     if isinstance(value, str):
         return parse_duration(value)
-    raise UnitError(f"{value!r} is not a duration; write {_with_unit(value)}")
+    raise UnitError(f"{shown(value)} is not a duration; write {_with_unit(value)}")
 
 
 def _some_duration(value: object) -> float:
     duration_s = _duration(value)
     if not duration_s:
-        raise UnitError(f"{value!r} is no time at all; write 250ms, 5s or 1m")
+        raise UnitError(f"{shown(value)} is no time at all; write 250ms, 5s or 1m")
     return duration_s
 
 
@@ -87,7 +106,7 @@ def _rate(value: object) -> int | None:
         return None
     rate_bytes = _size(value)
     if not rate_bytes:
-        raise KindError(f"{value!r} asks for nothing; write off for no limit")
+        raise KindError(f"{shown(value)} asks for nothing; write off for no limit")
     return rate_bytes
 
 
@@ -105,7 +124,7 @@ def _with_unit(value: object) -> str:
 def _size(value: object) -> int:
     if isinstance(value, int | str) and not isinstance(value, bool):
         return parse_size(str(value))
-    raise UnitError(f"{value!r} is not a size; write 64KiB, 1MiB or 10MB")
+    raise UnitError(f"{shown(value)} is not a size; write 64KiB, 1MiB or 10MB")
 
 
 def _name(value: object) -> str:
@@ -114,10 +133,16 @@ def _name(value: object) -> str:
     Names go into Consul's request paths, so this is also what keeps `..` out of them.
     """
     if not isinstance(value, str):
-        raise KindError(f"{value!r} is not a name; write it in quotes")
+        advice = "one name" if isinstance(value, dict | list) else "it in quotes"
+        raise KindError(f"{shown(value)} is not a name; write {advice}")
+    if "://" in value:
+        raise KindError(
+            f"{shown(value)} is an address and not a name; put it in servers of an entry of "
+            "services, and write the name of that here"
+        )
     if not _NAME.fullmatch(value) or ".." in value:
         raise KindError(
-            f"{value!r} is not a name; use letters, digits, '.', '_' and '-', 128 at most, "
+            f"{shown(value)} is not a name; use letters, digits, '.', '_' and '-', 128 at most, "
             "a letter or digit first and no '..'"
         )
     return value
@@ -125,16 +150,22 @@ def _name(value: object) -> str:
 
 def _method(value: object) -> bytes:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise KindError(f"{value!r} is not an HTTP method; write GET or POST")
+        raise KindError(f"{shown(value)} is not an HTTP method; write GET or POST")
     method = value.upper()
     if method == "CONNECT":
         raise KindError("CONNECT is not for a gateway (RFC 9110 §9.3.6), so it can never match")
+    if method not in _KNOWN_METHODS:
+        near = difflib.get_close_matches(method, _KNOWN_METHODS, n=1, cutoff=0.65)
+        advice = f"write {near[0]}" if near else "write GET or POST, or leave methods out for any"
+        raise KindError(
+            f"{shown(value)} is a method that is not taken, so it can never match; {advice}"
+        )
     return method.encode()
 
 
 def _upgrade_name(value: object) -> bytes:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise KindError(f"{value!r} is not a protocol to switch to; write websocket")
+        raise KindError(f"{shown(value)} is not a protocol to switch to; write websocket")
     if value.lower() == "h2c":
         raise KindError("h2c would hide requests from the gateway, so it is never taken")
     return value.lower().encode()
@@ -143,20 +174,25 @@ def _upgrade_name(value: object) -> bytes:
 def _host_pattern(value: object) -> str:
     """Read a name of a site, or `*.` and the name below which all names are taken."""
     if not isinstance(value, str):
-        raise KindError(f"{value!r} is not a host name; write api.example.com")
+        raise KindError(f"{shown(value)} is not a host name; write api.example.com")
     if value == "*":
         raise KindError("'*' is any host; leave hosts out for that")
     pattern = value.lower().removesuffix(".")
     name = pattern.removeprefix("*.")
     if not _HOST_NAME.fullmatch(name) or len(pattern) > _LONGEST_HOST_NAME:
-        raise KindError(f"{value!r} is not a host name; {_host_advice(value)}")
+        raise KindError(f"{shown(value)} is not a host name; {_host_advice(value)}")
     return pattern
 
 
 def _host_advice(value: str) -> str:
     if "://" in value or "/" in value:
-        authority = value.rpartition("://")[2].partition("/")[0]
-        return f"leave scheme and path out: write {authority or 'api.example.com'}"
+        authority = value.partition("://")[2] or value
+        name = authority.partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
+        is_name = _HOST_NAME.fullmatch(name.removeprefix("*."))
+        return f"leave scheme, port and path out: write {name if is_name else 'api.example.com'}"
+    if "@" in value:
+        name = value.rpartition("@")[2].partition(":")[0].lower()
+        return f"write {name if _HOST_NAME.fullmatch(name) else 'api.example.com'}"
     name, colon, port = value.rpartition(":")
     if colon and port.isdigit() and ":" not in name:
         return f"ports are not matched: write {name}"
@@ -179,18 +215,30 @@ def _path(value: object) -> bytes:
 
     Whether its `//`, `%2F` … are taken here is another matter, for `gateway.config.crosscheck`.
     """
+    if isinstance(value, str) and _PATTERN.search(value):
+        raise KindError(
+            f"{shown(value)} looks like a pattern, and a path is no pattern; write path_prefix with "
+            "what stands before it (path_prefix: /api takes all that is below /api)"
+        )
     if not isinstance(value, str) or not value.startswith("/"):
-        raise KindError(f"{value!r} is not a path; write it with a slash in front: /api/users")
+        raise KindError(
+            f"{shown(value)} is not a path; write it with a slash in front: {_slashed(value)}"
+        )
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in value:
             raise KindError(f"a path has no {name}; write {_normal(value.partition(mark)[0])}")
     if any(segment.strip("*") == "" and segment for segment in value.split("/")):
         raise KindError("'*' is no pattern here; path_prefix takes all that is below it")
     if quote(value, safe=_PATH_SAFE) != value:
-        raise KindError(f"{value!r} needs percent-encoding; write {_normal(value)}")
+        raise KindError(f"{shown(value)} needs percent-encoding; write {_normal(value)}")
     if _normal(value) != value:
-        raise KindError(f"{value!r} is not in normal form; write {_normal(value)}")
+        raise KindError(f"{shown(value)} is not in normal form; write {_normal(value)}")
     return value.encode()
+
+
+def _slashed(value: object) -> str:
+    is_plain = isinstance(value, str) and re.fullmatch(r"[\w/-]+", value, re.ASCII)
+    return f"/{value}" if is_plain else "/api/users"
 
 
 def _normal(path: str) -> str:
@@ -217,21 +265,33 @@ def _merged(path: bytes) -> str:
 
 def _instance_url(value: object) -> InstanceUrl:
     if not isinstance(value, str) or _SPACE.search(value):
-        raise KindError(f"{value!r} is not a URL; write http://127.0.0.1:9001")
+        raise KindError(f"{shown(value)} is not a URL; write http://127.0.0.1:9001")
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError as error:
-        raise KindError(f"{value!r} is not a URL: {error}") from error
+        raise KindError(f"{shown(value)} is not a URL; {_url_advice(value)}") from error
     if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
-        advice = value.rpartition("://")[2] or "127.0.0.1:9001"
-        raise KindError(f"{value!r} is not an http or https URL; write http://{advice}")
+        advice = value.rpartition("://")[2].rpartition("@")[2] or "127.0.0.1:9001"
+        raise KindError(f"{shown(value)} is not an http or https URL; write http://{advice}")
     if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
         advice = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         raise KindError(f"only scheme, host and port can stand here; write {advice}")
     if not _can_be_dialled(parts.hostname) or port == 0:
-        raise KindError(f"{value!r} has no valid host and port; write http://127.0.0.1:9001")
+        raise KindError(f"{shown(value)} has no valid host and port; write http://127.0.0.1:9001")
     return InstanceUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+
+
+def _url_advice(value: str) -> str:
+    """Say what is wrong with the host or port of a URL that cannot be split."""
+    authority = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if authority.count(":") > 1:
+        address, _, port = authority.replace("[", "").replace("]", "").rpartition(":")
+        try:
+            return f"IPv6 stands in brackets: write http://[{ip_address(address)}]:{int(port)}"
+        except ValueError:
+            return "IPv6 stands in brackets: write http://[::1]:9001"
+    return f"a port is a number from 1 to 65535: write http://{authority.partition(':')[0]}:9001"
 
 
 def _can_be_dialled(host: str | None) -> TypeGuard[str]:
@@ -242,14 +302,14 @@ def _can_be_dialled(host: str | None) -> TypeGuard[str]:
 def _file_name(value: object) -> str:
     """Read the name of a file; whether it is there is seen when all of routes.yaml is read."""
     if not isinstance(value, str) or not value or "\0" in value:
-        raise KindError(f"{value!r} is not the name of a file; write certs/ca.pem")
+        raise KindError(f"{shown(value)} is not the name of a file; write certs/ca.pem")
     return value
 
 
 def _import_name(value: object) -> str:
     """Read the name of something to import; whether it is there is seen when all is read."""
     if not isinstance(value, str) or not _IMPORT_NAME.fullmatch(value):
-        raise KindError(f"{value!r} is not a name to import; write package.module:attribute")
+        raise KindError(f"{shown(value)} is not a name to import; write package.module:attribute")
     return value
 
 
@@ -261,24 +321,24 @@ def _server_name(value: object) -> str:
     try:
         return str(ip_address(name))
     except ValueError as error:
-        raise KindError(f"{value!r} is not a host name; write api.example.com") from error
+        raise KindError(f"{shown(value)} is not a host name; write api.example.com") from error
 
 
 def _tag(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise KindError(f"{value!r} is not a tag; write it in quotes")
+        raise KindError(f"{shown(value)} is not a tag; write it in quotes")
     return value
 
 
 def _datacenter(value: object) -> str:
     if not isinstance(value, str) or not _DATACENTER.fullmatch(value):
-        raise KindError(f"{value!r} is not a datacenter; use letters, digits, '_' and '-'")
+        raise KindError(f"{shown(value)} is not a datacenter; use letters, digits, '_' and '-'")
     return value
 
 
 def _field_name(value: object) -> bytes:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise KindError(f"{value!r} is no name of a field; write X-Request-Timeout-Ms")
+        raise KindError(f"{shown(value)} is no name of a field; write X-Request-Timeout-Ms")
     if value.lower() in _NOT_FOR_DEADLINES:
         raise KindError(f"{value} means something else; write X-Request-Timeout-Ms")
     return value.lower().encode()
@@ -286,7 +346,7 @@ def _field_name(value: object) -> bytes:
 
 def _removed_field(value: object) -> bytes:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise KindError(f"{value!r} is no name of a field; write X-Client-Ip")
+        raise KindError(f"{shown(value)} is no name of a field; write X-Client-Ip")
     if value.lower() in _NEEDED_FIELDS:
         raise KindError(f"{value} frames or routes the request and cannot be left out")
     return alike(value.encode())
@@ -298,11 +358,13 @@ def _hedge(value: object) -> Hedge | None:
         quantile = round(float(found[1]) / 100, 6)
         if 0 < quantile < 1:
             return Hedge(quantile=quantile)
-        raise KindError(f"{value!r} leaves nobody to hedge; write p95 or p99")
+        raise KindError(f"{shown(value)} leaves nobody to hedge; write p95 or p99")
     try:
         after_s = _timeout(value)
     except UnitError as error:
-        raise KindError(f"{value!r} is neither a quantile nor a duration; write p95") from error
+        raise KindError(
+            f"{shown(value)} is neither a quantile nor a duration; write p95"
+        ) from error
     return None if after_s is None else Hedge(after_s=after_s)
 
 
@@ -311,7 +373,7 @@ def _limit(value: object) -> int | Literal["auto"]:
         return "auto"
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise KindError(f"{value!r} is no limit; write a whole number above 0, or auto")
+    raise KindError(f"{shown(value)} is no limit; write a whole number above 0, or auto")
 
 
 def _one_of(choices: type[Choice]) -> Callable[[object], Choice]:
@@ -321,7 +383,7 @@ def _one_of(choices: type[Choice]) -> Callable[[object], Choice]:
     def read(value: object) -> Choice:
         if isinstance(value, str) and value in names:
             return names[value]
-        raise KindError(f"{value!r} is not known; write {' or '.join(names)}")
+        raise KindError(f"{shown(value)} is not known; write {' or '.join(names)}")
 
     return read
 

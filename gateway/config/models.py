@@ -221,7 +221,7 @@ class RouteEntry(Entry):
 
     id: Name | None = Field(
         default=None,
-        description="Its name in logs, metrics and the admin port; left out, one is made of what "
+        description="Its name in logs and on the admin port; left out, one is made of what "
         "it takes.",
     )
     match: MatchEntry = Field(description="Which requests it takes: see `routes[].match`.")

@@ -33,7 +33,7 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
             )
         name, default = reference["name"], reference["default"]
         if default is not None:
-            return env.get(name) or default
+            return env.get(name) or default.replace("$$", "$")
         if name not in env:
             raise VariableError(f"${{{name}}} is not set; set it or write ${{{name}:-default}}")
         return env[name]

@@ -30,6 +30,9 @@ class ListenAddress:
 
 def parse_listen_address(text: str) -> ListenAddress:
     """Read `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`."""
+    if "://" in text:
+        bare = text.partition("://")[2].partition("/")[0]
+        raise ValueError(f"{text!r} is not an address to listen on; write {bare}")
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError(f"{text!r} is not an address to listen on; write 127.0.0.1:8080")
@@ -50,7 +53,19 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{error}; write networks as in 10.0.0.0/8, ::1") from error
+        raise ValueError(f"{text!r} is not a network; write {_meant(text)}") from error
+
+
+def _meant(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return "networks as in 10.0.0.0/8, ::1"
+
+
+def without_password(text: str) -> str:
+    """Leave out what stands before an `@` in an address, for messages."""
+    return re.sub(r"(^['\"]?|//|\s['\"]?)[^\s/]\S*@", r"\1***@", text)
 
 
 def consul_url(text: str) -> str:
@@ -65,7 +80,8 @@ def consul_url(text: str) -> str:
         parts = urlsplit(url)
         has_port = parts.port is not None
     except ValueError as error:
-        raise ValueError(f"{text!r} is not an address of Consul: {error}") from error
+        message = f"{text!r} is not an address of Consul; write 127.0.0.1:8500"
+        raise ValueError(message) from error
     if parts.username is not None:
         raise ValueError("an address of Consul cannot hold a password; use a token")
     if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -39,7 +39,7 @@ def test_a_right_value_becomes_the_cores_own(kind: Any, value: object, expected:
         (HedgeAfter, "p100", "'p100' is neither a quantile nor a duration; write p95"),
         (HedgeAfter, 95, "95 is neither a quantile nor a duration; write p95"),
         (Limit, 0, "0 is no limit; write a whole number above 0, or auto"),
-        (Limit, True, "True is no limit; write a whole number above 0, or auto"),
+        (Limit, True, "true is no limit; write a whole number above 0, or auto"),
         (Limit, "many", "'many' is no limit; write a whole number above 0, or auto"),
         (
             PriorityName,

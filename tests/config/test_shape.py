@@ -82,13 +82,13 @@ def test_the_known_keys_are_those_of_the_place(text: str, expected: str) -> None
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("strip_prefix: yes", "5:19: routes[0].strip_prefix: 'yes' is not true or false"),
-        ("strip_prefix: 1", "5:19: routes[0].strip_prefix: 1 is not true or false"),
-        ("retry: 3", "5:12: routes[0].retry: 3 is not a mapping of keys to values"),
-        ("retry: [3]", "5:12: routes[0].retry: a list is not a mapping of keys to values"),
+        ("strip_prefix: yes", "5:19: routes[0].strip_prefix: 'yes' is not a switch; write true or false"),
+        ("strip_prefix: 1", "5:19: routes[0].strip_prefix: 1 is not a switch; write true or false"),
+        ("retry: 3", "5:12: routes[0].retry: 3 is not a mapping of keys to values; write retry: {attempts: 3}"),
+        ("retry: [3]", "5:12: routes[0].retry: a list is not a mapping of keys to values; write retry: {attempts: 3}"),
         (
             "retry: {attempts: '3'}",
-            "5:23: routes[0].retry.attempts: '3' is not a whole number; write 3",
+            "5:23: routes[0].retry.attempts: '3' is a text; write 3 without quotes",
         ),
         (
             "retry: {attempts: true}",
@@ -105,13 +105,13 @@ def test_the_known_keys_are_those_of_the_place(text: str, expected: str) -> None
         ),
         (
             "retry: {statuses: 502}",
-            "5:23: routes[0].retry.statuses: 502 is not a list; put it in [ ]",
+            "5:23: routes[0].retry.statuses: 502 is not a list; write [502]",
         ),
         (
             "timeouts: {connect: 2 sec}",
             "5:25: routes[0].timeouts.connect: '2 sec' is not a duration; write 250ms, 5s or 1m",
         ),
-        ("service: [x]", "5:14: routes[0].service: ['x'] is not a name; write it in quotes"),
+        ("service: [x]", "5:14: routes[0].service: a list is not a name; write one name"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_told_with_what_is_expected(line: str, expected: str) -> None:
@@ -179,7 +179,7 @@ def test_what_is_missing_is_told_where_it_should_be() -> None:
         ),
         (
             "{path: /, hosts: a.test}",
-            "3:29: routes[0].match.hosts: 'a.test' is not a list; put it in [ ]",
+            "3:29: routes[0].match.hosts: 'a.test' is not a list; write [a.test]",
         ),
     ],
 )
