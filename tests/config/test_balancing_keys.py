@@ -101,7 +101,7 @@ EXAMPLES = "write client_ip, path, {header: X-User}, {cookie: NAME} or {query: N
             'sticky.secret: is not a text; write it as "${STICKY_SECRET}"',
         ),
         ("slow_start: 0s", "slow_start: '0s' leaves no time at all; write off for no limit"),
-        ("panic: maybe", "panic: 'maybe' is not true or false"),
+        ("panic: maybe", "panic: 'maybe' is not a switch; write true or false"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_write(written: str, expected: str) -> None:

@@ -122,3 +122,27 @@ def test_a_mistake_in_a_setting_is_told_with_its_name_and_its_fix(
     (said,) = refused.value.problems
     assert said.startswith(f"{variable}: ")
     assert fix in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _route(more="service: a\n    timeouts: {response: ${SECRET}}"),
+        _route(more="service: ${SECRET}").replace("${SECRET}", '"x y ${SECRET}"'),
+        _route(more='service: a\n    max_body: "${SECRET}"').replace(", ", " "),
+        _service('servers: ["${SECRET}"]'),
+        _service('servers: ["http://u:${SECRET}@h:1"]'),
+        _service('servers: ["http://u:hunter2-hunter2@h:port"]'),
+        _route('path_prefix: /a, hosts: ["u:hunter2-hunter2@a.example"]'),
+    ],
+)
+def test_no_message_shows_what_a_variable_held_or_a_password(text: str) -> None:
+    quoted = text.replace("{response: ${SECRET}}", '{response: "${SECRET}"}')
+    with pytest.raises(ConfigError) as refused:
+        parse_routes(quoted, env={"SECRET": "hunter2-hunter2"})
+    assert "hunter2" not in str(refused.value).lower()
+
+
+def test_two_dollar_signs_are_one_in_defaults_too() -> None:
+    text = _route('path_prefix: "/${UNSET:-a$$b}"')
+    assert parse_routes(text, env={}).routes[0].match.path == b"/a$b"
