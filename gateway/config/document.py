@@ -45,8 +45,8 @@ class Document:
 
     `problems` are those of the file itself. `blocked` are the paths whose values could not be read
     because of them: what is said of such a value later would only repeat the first problem.
-    `references` are texts as they are written, `${NAME}`, where a variable filled one in, and `held`
-    is what came of them: no message shows it, because it may be a secret.
+    `references` are texts as they are written, `${NAME}`, where a variable filled one in, and
+    `held` is what came of them: no message shows it, because it may be a secret.
     """
 
     file: str
@@ -316,6 +316,7 @@ _SYNTAX = {
     "unexpected end of stream": "a quote is not closed; write the other one",
     "expected ',' or '}'": "a { is not closed; write } or a comma",
     "expected ',' or ']'": "a [ is not closed; write ] or a comma",
-    "mapping values are not allowed": "a value with ': ' in it needs quotes, or the indentation is off",
+    "mapping values are not allowed": "a value with ': ' in it needs quotes, or the "
+    "indentation is off",
     "could not find expected ':'": "a key has no colon; write key: value",
 }

@@ -79,7 +79,7 @@ def message_of(detail: ErrorDetails) -> str:
 
 
 def _of_a_variable(document: Document, path: DocumentPath) -> str:
-    """Say what is wrong with a value that a variable filled in, and not what it is: a secret, say."""
+    """Say what is wrong with a value that a variable filled in, never what it is."""
     reference = document.references.get(path, "a variable")
     for length in range(len(path), 0, -1):
         if isinstance(path[length - 1], str):

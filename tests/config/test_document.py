@@ -112,7 +112,9 @@ def test_a_key_that_stands_twice_is_a_problem_and_the_first_one_holds() -> None:
     document = read("a: 1\nb: 2\na: 3\n")
 
     assert document.root == {"a": 1, "b": 2}
-    assert complaints(document) == ["routes.yaml:3:1: a: stands twice; first on line 1"]
+    assert complaints(document) == [
+        "routes.yaml:3:1: a: stands twice, first on line 1; take one out"
+    ]
 
 
 def test_variables_are_filled_in_before_a_text_is_read() -> None:
@@ -190,16 +192,24 @@ def test_what_cannot_be_read_is_a_problem(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: [1, 2\nb: 3", "routes.yaml:2:2: is not valid YAML: expected ',' or ']', but got ':'"),
+        (
+            "a: [1, 2\nb: 3",
+            "routes.yaml:2:2: is not valid YAML: a [ is not closed; write ] or a comma "
+            "(expected ',' or ']', but got ':')",
+        ),
         (
             "a: {b: ${C}}",
             (
-                "routes.yaml:1:9: is not valid YAML: expected ',' or '}', but got '{'; "
+                "routes.yaml:1:9: is not valid YAML: a { is not closed; write } or a comma (expected ',' or '}', but got '{'); "
                 "inside { } and [ ], put ${…} in quotes"
             ),
         ),
         ("a: *nope", "routes.yaml:1:4: is not valid YAML: found undefined alias 'nope'"),
-        ("a: 1\n---\nb: 2", "routes.yaml:2:1: is not valid YAML: but found another document"),
+        (
+            "a: 1\n---\nb: 2",
+            "routes.yaml:2:1: is not valid YAML: a file is one document; "
+            "take out `---` and what follows (but found another document)",
+        ),
         ("a: \x07", "routes.yaml:1:4: the character #x07 is not allowed in YAML"),
         ("[" * 500, "routes.yaml:1:1: is nested too deeply"),
     ],

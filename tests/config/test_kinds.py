@@ -153,7 +153,9 @@ def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: obj
         (
             RoutePath,
             "/u/{id}",
-            "'/u/{id}' looks like a pattern, and a path is no pattern; write path_prefix with what stands before it (path_prefix: /api takes all that is below /api)",
+            "'/u/{id}' looks like a pattern, and a path is no pattern; "
+            "write path_prefix with what stands before it "
+            "(path_prefix: /api takes all that is below /api)",
         ),
         (RoutePath, "/%41pi", "'/%41pi' is not in normal form; write /Api"),
         (RoutePath, "/a%2fb", "'/a%2fb' is not in normal form; write /a%2Fb"),
@@ -216,7 +218,7 @@ def test_a_wrong_value_is_refused_with_what_to_write(
 
 @pytest.mark.parametrize("port", ["x", "70000", "-1"])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
-    assert refusal(Url, f"http://a:{port}").startswith(f"'http://a:{port}' is not a URL: ")
+    assert refusal(Url, f"http://a:{port}").startswith(f"'http://a:{port}' is not a URL; ")
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,13 @@ def test_the_known_keys_are_those_of_the_place(text: str, expected: str) -> None
         ("strip_prefix: 1", "5:19: routes[0].strip_prefix: 1 is not a switch; write true or false"),
         (
             "retry: 3",
-            "5:12: routes[0].retry: 3 is not a mapping of keys to values; write retry: {attempts: 3}",
+            "5:12: routes[0].retry: 3 is not a mapping of keys to values; "
+            "write retry: {attempts: 3}",
         ),
         (
             "retry: [3]",
-            "5:12: routes[0].retry: a list is not a mapping of keys to values; write retry: {attempts: 3}",
+            "5:12: routes[0].retry: a list is not a mapping of keys to values; "
+            "write retry: {attempts: 3}",
         ),
         (
             "retry: {attempts: '3'}",
@@ -151,12 +153,12 @@ def test_a_ratio_is_more_than_nothing_and_at_most_one(value: str, expected: str)
         ("version: 1", ["1:1: routes: is missing"]),
         ("version: 2\nroutes: []", ["1:10: version: 2 is not known; write 1"]),
         ("version: '1'\nroutes: []", ["1:10: version: '1' is not known; write 1"]),
-        ("- a", ["1:1: a list is not a mapping of keys to values"]),
-        ("text", ["1:1: 'text' is not a mapping of keys to values"]),
+        ("- a", ["1:1: a list is not a mapping of keys to values; write {key: value}"]),
+        ("text", ["1:1: 'text' is not a mapping of keys to values; write {key: value}"]),
         ("version: 1\nroutes: {}", ["2:1: routes: a mapping is not a list; put it in [ ]"]),
         (
             "version: 1\nroutes: []\nservices: [a]",
-            ["3:11: services: a list is not a mapping of keys to values"],
+            ["3:11: services: a list is not a mapping of keys to values; write {key: value}"],
         ),
     ],
 )
