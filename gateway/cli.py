@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ import typer
 from gateway import __version__
 from gateway.app import Gateway, create_app, read_routes
 from gateway.config.errors import ConfigError
+from gateway.core.addresses import ListenAddress
 from gateway.demo import DemoError, demo_stops, run_demo
 from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, serve
@@ -181,7 +183,7 @@ async def _serve(
     sites = open_sites(gateway)
     admin, beside = settings.admin, None
     if admin is not None:
-        listener = listen(admin.host, admin.port)
+        listener = _listen_for("GATEWAY_ADMIN", admin)
         beside = Site(
             name="admin",
             app=gateway.admin,
@@ -232,6 +234,14 @@ async def _open(gateway: Gateway) -> None:
     gc.freeze()
 
 
+def _listen_for(variable: str, address: ListenAddress) -> socket.socket:
+    """Listen, or say whose setting names an address that cannot be had; raises ListenError."""
+    try:
+        return listen(address.host, address.port)
+    except ListenError as error:
+        raise ListenError(f"{error}; set {variable} to another address") from error
+
+
 def open_sites(gateway: Gateway) -> list[Site]:
     """Open the listeners for clients: the plain one, then the one over TLS if there is one.
 
@@ -243,7 +253,7 @@ def open_sites(gateway: Gateway) -> list[Site]:
     main = Site(
         name="main",
         app=gateway,
-        listener=listen(bind.host, bind.port),
+        listener=_listen_for("GATEWAY_BIND", bind),
         http=gateway.fast_face,
         is_proxied=is_proxied,
     )
@@ -252,7 +262,7 @@ def open_sites(gateway: Gateway) -> list[Site]:
     secured = Site(
         name="tls",
         app=gateway,
-        listener=listen(tls_bind.host, tls_bind.port),
+        listener=_listen_for("GATEWAY_TLS_BIND", tls_bind),
         http=gateway.fast_face,
         tls=gateway.certificates.context,
         is_proxied=is_proxied,

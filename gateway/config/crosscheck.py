@@ -14,6 +14,7 @@ request can have (a path that is not in normal form, CONNECT) are refused where 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -67,6 +68,12 @@ def odd_things(document: Document, file: RoutesFile) -> Iterator[Problem]:
     if not file.routes:
         yield document.problem(("routes",), "is empty: every request gets 404")
     used = {route.service for route in file.routes}
+    for index, route in enumerate(file.routes):
+        near = difflib.get_close_matches(route.service or "", file.services, n=1, cutoff=0.8)
+        if near and route.service not in file.services and near[0] not in used:
+            at_service: DocumentPath = ("routes", index, "service")
+            message = f"{route.service!r} has no entry in services; did you mean {near[0]!r}?"
+            yield document.problem(at_service, message)
     for name, entry in file.services.items():
         if name not in used:
             yield document.problem(("services", name), "no route goes there", at_key=True)

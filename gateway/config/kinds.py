@@ -217,7 +217,7 @@ def _path(value: object) -> bytes:
     """
     if isinstance(value, str) and _PATTERN.search(value):
         raise KindError(
-            f"{shown(value)} looks like a pattern, and a path is no pattern; write path_prefix with "
+            f"{shown(value)} looks like a pattern, and a path is none; write path_prefix with "
             "what stands before it (path_prefix: /api takes all that is below /api)"
         )
     if not isinstance(value, str) or not value.startswith("/"):

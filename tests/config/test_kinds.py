@@ -142,7 +142,7 @@ def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: obj
                 "write api.example.com or *.example.com"
             ),
         ),
-        (RoutePath, "api", "'api' is not a path; write it with a slash in front: /api/users"),
+        (RoutePath, "api", "'api' is not a path; write it with a slash in front: /api"),
         (RoutePath, 5, "5 is not a path; write it with a slash in front: /api/users"),
         (RoutePath, "/a?x=1", "a path has no query; write /a"),
         (RoutePath, "/a#top", "a path has no fragment; write /a"),
@@ -153,7 +153,7 @@ def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: obj
         (
             RoutePath,
             "/u/{id}",
-            "'/u/{id}' looks like a pattern, and a path is no pattern; "
+            "'/u/{id}' looks like a pattern, and a path is none; "
             "write path_prefix with what stands before it "
             "(path_prefix: /api takes all that is below /api)",
         ),

@@ -28,9 +28,9 @@ def _service(entry: str) -> str:
 IN_ROUTES = [
     (_route("path_prefix: /a, headers: {X-A: b}"), 3, "headers", "middleware"),
     (_route("path_prefix: /a, query: {v: 2}"), 3, "query", "middleware"),
-    (_route('path_prefix: "/api/v[0-9]+"'), 3, "path_prefix", "no pattern"),
-    (_route('path: "^/api$"'), 3, "path", "no pattern"),
-    (_route('path: "/users/{id}"'), 3, "path", "no pattern"),
+    (_route('path_prefix: "/api/v[0-9]+"'), 3, "path_prefix", "a path is none"),
+    (_route('path: "^/api$"'), 3, "path", "a path is none"),
+    (_route('path: "/users/{id}"'), 3, "path", "a path is none"),
     (_route("path_prefix: /api/*"), 3, "path_prefix", "all that is below"),
     (_route("path_prefix: api"), 3, "path_prefix", "/api"),
     (_route("prefix: /a"), 3, "prefix", "path_prefix"),
