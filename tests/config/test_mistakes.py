@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 
+import httptools
 import pytest
 
 from gateway.config.errors import ConfigError
+from gateway.config.kinds import _KNOWN_METHODS
 from gateway.config.loading import parse_routes
 from gateway.settings import SettingsError, load_settings
 
@@ -146,3 +148,8 @@ def test_no_message_shows_what_a_variable_held_or_a_password(text: str) -> None:
 def test_two_dollar_signs_are_one_in_defaults_too() -> None:
     text = _route('path_prefix: "/${UNSET:-a$$b}"')
     assert parse_routes(text, env={}).routes[0].match.path == b"/a$b"
+
+
+@pytest.mark.parametrize("method", sorted(set(_KNOWN_METHODS) - {"CONNECT"}))
+def test_each_method_that_a_route_may_name_is_known_to_the_parser(method: str) -> None:
+    httptools.HttpRequestParser(object()).feed_data(f"{method} / HTTP/1.1\r\n\r\n".encode())
