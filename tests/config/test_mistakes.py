@@ -1,6 +1,6 @@
 """Mistakes that people make in routes.yaml and settings: each message names the place and the fix.
 
-The mistakes were written down before anybody looked at what was said of them.
+The list was made with the readers of values at hand, and a part of it is of known bad messages.
 """
 
 from __future__ import annotations
