@@ -1,4 +1,4 @@
-"""Certificates and keys as files: loaded into a TLS context, or why they cannot be, in words.
+"""Certificates and keys: loaded into a TLS context, or why they are not accepted, in words.
 
 The one rule: nobody is asked. A key that needs a password is refused, where OpenSSL would ask for
 the password on the terminal and stop everything meanwhile.
@@ -16,6 +16,26 @@ class PemError(ValueError):
     def __init__(self, file: Path, reason: str) -> None:
         self.file = file
         super().__init__(f"{file} {reason}")
+
+
+# X509_V_ERR_* of OpenSSL: who signed it is not known here, or it names somebody else.
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+
+
+def why_refused(error: ssl.SSLCertVerificationError, *, ca: str, name: str = "") -> str:
+    """Say why the certificate of another side is not accepted, and which setting may be the cause.
+
+    `ca` is the setting for the authorities, `name` that for the name, empty if there is none.
+    """
+    said = f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        return f"{said}; name who signed it in {ca}"
+    return (
+        f"{said}; {name} is the name to verify"
+        if name and error.verify_code in _OTHER_NAME
+        else said
+    )
 
 
 def read_pem(file: Path) -> bytes:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from gateway.core.addresses import (
@@ -19,7 +19,7 @@ from gateway.core.addresses import (
     parse_listen_address,
     parse_networks,
 )
-from gateway.core.units import Kind, parse_duration, parse_size
+from gateway.core.units import Kind, is_one_word, parse_duration, parse_size
 
 _SHORTEST_CONSUL_WAIT_S = 1.0
 _LONGEST_CONSUL_WAIT_S = 600.0
@@ -93,6 +93,16 @@ def _access_log(value: object) -> object:
     return value if value in {"on", "off"} else _file(value)
 
 
+def _token(value: object) -> object:
+    """Take a token without the line break that often stands behind it; never show it."""
+    if not isinstance(value, str):
+        return value
+    token = value.strip()
+    if not is_one_word(token):
+        raise ValueError("holds more than a token: a line break, say, or a blank")
+    return token
+
+
 def _networks(value: object) -> object:
     return parse_networks(value) if isinstance(value, str) else value
 
@@ -162,4 +172,5 @@ Redirect = Annotated[
     Literal["on", "off"] | int, BeforeValidator(_redirect), Kind("`on`, `off` or a port")
 ]
 ConsulAddress = Annotated[str, BeforeValidator(_consul_address), Kind("address")]
+Token = Annotated[SecretStr | None, BeforeValidator(_token), Kind("text")]
 ConsulWait = Annotated[float, BeforeValidator(_consul_wait), Kind("duration")]

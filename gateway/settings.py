@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -44,6 +44,7 @@ from gateway.setting_kinds import (
     Redirect,
     Size,
     SomeDuration,
+    Token,
     lower,
 )
 
@@ -151,9 +152,7 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8500",
         description="`host:port`, `http://…`, `https://…` or `unix:///path`; best the local agent.",
     )
-    consul_token: Annotated[SecretStr | None, Kind("text")] = Field(
-        default=None, description="The ACL token."
-    )
+    consul_token: Token = Field(default=None, description="The ACL token.")
     consul_token_file: Annotated[FilePath | None, Kind("path")] = Field(
         default=None,
         description="A file with the ACL token, read again for each request, so that a token can "
@@ -392,9 +391,27 @@ def _problem(detail: ErrorDetails, options: AbstractSet[str], env: AbstractSet[s
         name = "--" + variable.removeprefix(_PREFIX).lower().replace("_", "-")
     else:
         name = variable if variable in env else CONSUL_VARIABLES[variable]
+        message = _without_value(message, detail["input"])
     return f"{name}: {message}"
 
 
+def _without_value(message: str, value: object) -> str:
+    """Leave out of a message what a variable holds, unless it is plainly no secret.
+
+    Whoever sets a variable knows what it holds, and whoever reads the log must not: it may be what
+    was meant for another variable.
+    """
+    if isinstance(value, str):
+        for part in (value, *re.split(r"[,\s]+", value)):
+            if not _NO_SECRET.fullmatch(part):
+                message = message.replace(repr(part), "what it holds")
+    return message
+
+
+# A number with a unit, addresses and networks, a port of this machine, a short word, or a path.
+_NO_SECRET = re.compile(
+    r"-?[0-9][0-9.,_]*\s?[A-Za-z]{0,9}|[0-9a-fA-F.:/,\[\]\s]*|localhost:?\w*|[a-z]{1,8}|[./~][\w./-]*"
+)
 _MESSAGES: Mapping[str, Callable[[ErrorDetails], str]] = MappingProxyType(
     {
         "value_error": lambda detail: str(detail["ctx"]["error"]),

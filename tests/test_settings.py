@@ -213,6 +213,39 @@ def test_consul_http_ssl_changes_the_scheme_and_never_back(
     assert url == settings.consul_address
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GATEWAY_DRAIN_TIMEOUT", "hunter2"),
+        ("GATEWAY_MAX_HEADER_SIZE", "s3cr3t!"),
+        ("GATEWAY_MAX_CONNECTIONS", "Tr0ub4dor&3"),
+        ("GATEWAY_LOG_LEVEL", "4f2e9c0a-1111-2222-3333-444455556666"),
+        ("GATEWAY_BIND", "user:pa55word"),
+        ("GATEWAY_CONSUL_ADDRESS", "http://user:pa55word@h:x"),
+        ("GATEWAY_CONSUL_ADDRESS", "https://:pa55@consul"),
+        ("GATEWAY_CONSUL_WAIT", "correct horse"),
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, hunter2"),
+        ("GATEWAY_HTTP_REDIRECT", "hunter2"),
+        ("GATEWAY_CONSUL_VERIFY", "hunter2"),
+        ("GATEWAY_CONSUL_TOKEN", "hunter2\nhunter2"),
+        ("GATEWAY_CONSUL_TOKEN", "hunter2 s3cr3t"),
+    ],
+)
+def test_what_could_be_a_secret_is_not_in_the_message(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings({})
+
+    said = str(caught.value)
+    assert variable in said
+    assert not [
+        part for part in ("hunter2", "s3cr3t", "Tr0", "4f2e", "pa55", "horse") if part in said
+    ]
+
+
 def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -96,3 +96,8 @@ def format_size(size_bytes: int) -> str:
         if size_bytes and not size_bytes % unit_bytes:
             return f"{size_bytes // unit_bytes}{unit}"
     return f"{size_bytes}B"
+
+
+def is_one_word(text: str) -> bool:
+    """Tell whether a secret may stand in a header field (RFC 9110 §5.5): ASCII without blanks."""
+    return text.isascii() and text.isprintable() and " " not in text

@@ -5,12 +5,14 @@ The one rule: whatever is not a plain 200 of Consul becomes a SourceError with i
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 
 import httpx
 
 from gateway.core.watch import Trouble
 from gateway.discovery.source import SourceError
+from gateway.pem import why_refused
 
 _NO_LEADER = ("rpc error", "No cluster leader", "No known Consul servers")
 RIGHTS = 'the token needs service_prefix "" read and node_prefix "" read'
@@ -34,10 +36,21 @@ def transport_error(error: Exception) -> SourceError:
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         trouble = Trouble.TIMEOUT
     elif isinstance(error, httpx.LocalProtocolError | ValueError):
-        trouble = Trouble.BAD  # what we wanted to send is no HTTP, a token with a line break
+        # Its text may hold what we wanted to send, and that has a token in it.
+        return SourceError(Trouble.BAD, f"{type(error).__name__}: what is to be sent is not HTTP")
     else:
         trouble = Trouble.CUT
-    return SourceError(trouble, f"{type(error).__name__}: {error}"[:_DETAIL_LENGTH])
+    detail = f"{type(error).__name__}: {_refused_certificate(error) or error}"
+    return SourceError(trouble, detail[:_DETAIL_LENGTH])
+
+
+def _refused_certificate(error: BaseException | None) -> str | None:
+    """Say why Consul's certificate is not accepted; None where that is not what went wrong."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return why_refused(error, ca="GATEWAY_CONSUL_CACERT")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def refuse(response: httpx.Response, body: bytes | bytearray) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import httpx
 
+from gateway.core.units import is_one_word
 from gateway.discovery.consul_answers import TaggedAddress
 
 Consistency = Literal["default", "stale", "consistent"]
@@ -107,4 +108,6 @@ def read_token(file: Path) -> str:
     token = raw.decode("utf-8").strip()
     if not token:
         raise ValueError(f"{str(file)!r} is empty; name no token file where Consul needs no token")
+    if not is_one_word(token):
+        raise ValueError(f"{str(file)!r} holds more than a token: a line break, say, or a blank")
     return token

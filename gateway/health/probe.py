@@ -23,6 +23,7 @@ from gateway.core.model import Instance
 from gateway.core.policy import HealthCheckPolicy
 from gateway.core.units import format_duration
 from gateway.names import connect_first
+from gateway.pem import why_refused
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -186,7 +187,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, asyncio.LimitOverrunError):
         return _NOT_HTTP
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+        return why_refused(error, ca="tls.ca_file", name="tls.server_name")
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
         # asyncio only says "connect call failed"; names that are not found are below zero.
         return (os.strerror(error.errno) if error.errno > 0 else str(error.strerror)).lower()

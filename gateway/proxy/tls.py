@@ -17,7 +17,7 @@ from typing import Final, cast
 from gateway.core.config import ServiceConfig
 from gateway.core.model import Instance
 from gateway.core.policy import TlsPolicy
-from gateway.pem import load_pair, trust_authorities
+from gateway.pem import load_pair, trust_authorities, why_refused
 
 _WORDS: Final = MappingProxyType(
     {
@@ -105,7 +105,7 @@ def is_of_tls(error: Exception) -> bool:
 def reason_of(error: Exception) -> str:
     """Say in words why there is no TLS session, or why it ended."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+        return why_refused(error, ca="tls.ca_file", name="tls.server_name")
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
         return _WORDS.get(reason) or reason.replace("_", " ").lower()

@@ -194,21 +194,26 @@ def test_what_cannot_be_read_is_a_problem(text: str, expected: str) -> None:
     [
         (
             "a: [1, 2\nb: 3",
-            "routes.yaml:2:2: is not valid YAML: a [ is not closed; write ] or a comma "
-            "(expected ',' or ']', but got ':')",
+            (
+                "routes.yaml:2:2: is not valid YAML: a [ is not closed; write ] or a comma "
+                "(expected ',' or ']', but got ':')"
+            ),
         ),
         (
             "a: {b: ${C}}",
             (
-                "routes.yaml:1:9: is not valid YAML: a { is not closed; write } or a comma (expected ',' or '}', but got '{'); "
+                "routes.yaml:1:9: is not valid YAML: a { is not closed; write } or a comma "
+                "(expected ',' or '}', but got '{'); "
                 "inside { } and [ ], put ${…} in quotes"
             ),
         ),
         ("a: *nope", "routes.yaml:1:4: is not valid YAML: found undefined alias 'nope'"),
         (
             "a: 1\n---\nb: 2",
-            "routes.yaml:2:1: is not valid YAML: a file is one document; "
-            "take out `---` and what follows (but found another document)",
+            (
+                "routes.yaml:2:1: is not valid YAML: a file is one document; "
+                "take out `---` and what follows (but found another document)"
+            ),
         ),
         ("a: \x07", "routes.yaml:1:4: the character #x07 is not allowed in YAML"),
         ("[" * 500, "routes.yaml:1:1: is nested too deeply"),

@@ -102,7 +102,10 @@ def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: obj
         (
             HostPattern,
             "https://api.test/x",
-            "'https://api.test/x' is not a host name; leave scheme, port and path out: write api.test",
+            (
+                "'https://api.test/x' is not a host name; "
+                "leave scheme, port and path out: write api.test"
+            ),
         ),
         (
             HostPattern,
@@ -153,9 +156,11 @@ def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: obj
         (
             RoutePath,
             "/u/{id}",
-            "'/u/{id}' looks like a pattern, and a path is none; "
-            "write path_prefix with what stands before it "
-            "(path_prefix: /api takes all that is below /api)",
+            (
+                "'/u/{id}' looks like a pattern, and a path is none; "
+                "write path_prefix with what stands before it "
+                "(path_prefix: /api takes all that is below /api)"
+            ),
         ),
         (RoutePath, "/%41pi", "'/%41pi' is not in normal form; write /Api"),
         (RoutePath, "/a%2fb", "'/a%2fb' is not in normal form; write /a%2Fb"),

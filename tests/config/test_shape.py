@@ -89,13 +89,17 @@ def test_the_known_keys_are_those_of_the_place(text: str, expected: str) -> None
         ("strip_prefix: 1", "5:19: routes[0].strip_prefix: 1 is not a switch; write true or false"),
         (
             "retry: 3",
-            "5:12: routes[0].retry: 3 is not a mapping of keys to values; "
-            "write retry: {attempts: 3}",
+            (
+                "5:12: routes[0].retry: 3 is not a mapping of keys to values; "
+                "write retry: {attempts: 3}"
+            ),
         ),
         (
             "retry: [3]",
-            "5:12: routes[0].retry: a list is not a mapping of keys to values; "
-            "write retry: {attempts: 3}",
+            (
+                "5:12: routes[0].retry: a list is not a mapping of keys to values; "
+                "write retry: {attempts: 3}"
+            ),
         ),
         (
             "retry: {attempts: '3'}",

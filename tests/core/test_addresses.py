@@ -58,7 +58,12 @@ def test_networks_stand_with_commas_or_spaces_between() -> None:
     assert parse_networks(" ") == ()
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "example.com"])
+def test_an_address_with_bits_behind_its_network_is_refused_with_what_is_meant() -> None:
+    with pytest.raises(ValueError, match=r"^'10.0.0.1/8' is not a network; write 10.0.0.0/8$"):
+        parse_networks("10.0.0.1/8")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "example.com"])
 def test_what_is_no_network_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"write networks as in 10.0.0.0/8, ::1"):
         parse_networks(text)

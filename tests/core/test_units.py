@@ -12,6 +12,7 @@ from gateway.core.units import (
     UnitError,
     format_duration,
     format_size,
+    is_one_word,
     parse_duration,
     parse_size,
     parse_timeout,
@@ -123,3 +124,18 @@ def test_any_text_is_a_value_or_a_refusal(text: str) -> None:
     for parse in (parse_duration, parse_size):
         with suppress(UnitError):
             assert parse(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("abc-1", True),
+        ("", True),
+        ("a b", False),
+        ("a\nb", False),
+        ("a\tb", False),
+        ("\xe9", False),
+    ],
+)
+def test_a_secret_is_one_word(text: str, *, is_one: bool) -> None:
+    assert is_one_word(text) == is_one

@@ -314,8 +314,20 @@ def test_a_token_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "schlüssel-\u20ac"])
-async def test_a_token_that_cannot_be_sent_is_our_own_mistake(fake: FakeConsul, token: str) -> None:
-    assert (await trouble_of(replace(options(fake), token=token))).trouble is Trouble.BAD
+async def test_a_token_that_cannot_be_sent_is_our_own_mistake_and_is_not_told(
+    fake: FakeConsul, token: str, tmp_path: Path
+) -> None:
+    """Texts of libraries hold what they could not send."""
+    error = await trouble_of(replace(options(fake), token=token))
+    file = tmp_path / "token"
+    file.write_text(token, encoding="utf-8")
+    of_file = await trouble_of(replace(options(fake), token_file=file))
+
+    assert error.trouble is Trouble.BAD
+    assert of_file.trouble is Trouble.DENIED
+    assert "holds more than a token" in of_file.detail
+    for said in (error.detail, of_file.detail):
+        assert not [part for part in ("two", "lines", "schl", "ssel") if part in said.lower()]
 
 
 @pytest.mark.parametrize(

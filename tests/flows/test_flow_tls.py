@@ -108,10 +108,13 @@ async def test_an_instance_with_another_name_gets_nothing_and_the_next_one_answe
 @pytest.mark.parametrize(
     ("tls", "reason"),
     [
-        ({}, "unable to get local issuer certificate"),
+        ({}, "unable to get local issuer certificate; name who signed it in tls.ca_file"),
         (
             {"server_name": "other.internal"},
-            "Hostname mismatch, certificate is not valid for 'other.internal'",
+            (
+                "Hostname mismatch, certificate is not valid for 'other.internal'; "
+                "tls.server_name is the name to verify"
+            ),
         ),
     ],
     ids=["unknown authority", "other name"],
