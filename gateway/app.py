@@ -99,7 +99,7 @@ class Gateway:
         self.settings = settings
         self.config = config
         self.is_draining = False
-        self.started_at_s = time.monotonic()
+        self.started_at_s = self.configured_at_s = time.monotonic()
         random = Random()  # noqa: S311 -- for choosing among instances, not for secrets
         self.deadlines = Deadlines()
         self._events = EventLog(_access_log(settings))

@@ -236,6 +236,7 @@ def test_the_options_of_run_win_over_the_environment(routes: Path) -> None:
 
     assert done.returncode == 1
     assert f"cannot listen on {addresses[0]}" in done.stderr
+    assert "set GATEWAY_BIND to another address" in done.stderr
 
 
 @pytest.mark.slow

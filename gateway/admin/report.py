@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.admin.load import load_of
 from gateway.admin.verdict import verdict
 from gateway.core.breaker import Breaker, BreakerState
+from gateway.core.config import RoutingConfig
 from gateway.core.errors_seen import ErrorShare, sum_of
 from gateway.core.fleet import Fleet, Member
 from gateway.core.model import Instance, Status
@@ -78,6 +79,16 @@ class View(Protocol):
         """When it started (monotonic)."""
         ...
 
+    @property
+    def config(self) -> RoutingConfig:
+        """The routes in use."""
+        ...
+
+    @property
+    def configured_at_s(self) -> float:
+        """When they were read (monotonic)."""
+        ...
+
 
 def readiness(view: View) -> Json:
     """Tell whether requests should come here, and if not, why.
@@ -112,6 +123,10 @@ def health(view: View, now_s: float) -> Json:
         "version": __version__,
         "uptime_s": _seconds(now_s - view.started_at_s),
         "draining": view.is_draining,
+        "config": {
+            "sha256": view.config.sha256 or None,
+            "age_s": _seconds(now_s - view.configured_at_s),
+        },
         "registries": registries,
         "services": services,
     }

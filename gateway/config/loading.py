@@ -6,6 +6,7 @@ middleware that it names, and only when nothing is wrong the values of the core.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,8 @@ def load_routes(path: Path, env: Mapping[str, str]) -> RoutingConfig:
         place = place_in(readable, len(readable))
         problem = Problem(file, place.line, place.column, "", "is not UTF-8")
         raise ConfigError((problem,)) from error
-    return parse_routes(text, file=file, env=env)
+    config = parse_routes(text, file=file, env=env)
+    return replace(config, sha256=hashlib.sha256(raw).hexdigest())
 
 
 def parse_routes(text: str, *, file: str = "routes.yaml", env: Mapping[str, str]) -> RoutingConfig:

@@ -74,10 +74,11 @@ class RoutingConfig:
 
     `routes` stand in the order of the file, `services` has exactly those that a route goes to, by
     name. `paths` says which paths are taken at all. `warnings` are what a person should look at
-    though the file is valid.
+    though the file is valid. `sha256` is that of the file, in hexadecimal, empty if there is none.
     """
 
     routes: tuple[Route, ...]
     services: Mapping[str, ServiceConfig]
     paths: PathPolicy = field(default_factory=PathPolicy)
     warnings: tuple[Problem, ...] = ()
+    sha256: str = ""

@@ -38,6 +38,7 @@ def test_a_gateway_where_all_is_well() -> None:
         "version": __version__,
         "uptime_s": 100.0,
         "draining": False,
+        "config": {"sha256": "5a", "age_s": 100.0},
         "registries": [
             {"name": "consul", "reachable": True, "since_s": 60.0, "detail": None, "address": None}
         ],

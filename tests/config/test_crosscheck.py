@@ -192,6 +192,18 @@ def test_a_service_to_which_no_route_goes_is_odd() -> None:
     assert warnings_of(text) == ["f:3:3: services.a: no route goes there"]
 
 
+def test_a_service_that_is_nearly_one_with_an_entry_is_odd() -> None:
+    text = (
+        "version: 1\nservices:\n  orders: {}\nroutes:\n  - {match: {path: /}, service: order}\n"
+        "  - {match: {path: /a}, service: users}\n"
+    )
+
+    assert warnings_of(text) == [
+        "f:5:33: routes[0].service: 'order' has no entry in services; did you mean 'orders'?",
+        "f:3:3: services.orders: no route goes there",
+    ]
+
+
 @pytest.mark.parametrize(
     ("balancing", "is_odd"),
     [

@@ -78,7 +78,7 @@ class FakeView:
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self.clock = FakeClock(1000.0)
-        self.started_at_s = 900.0
+        self.started_at_s = self.configured_at_s = 900.0
         self.is_draining = False
         self.registries: Sequence[Registry] = ()
         self.catalog: dict[str, FakeEntry] = {}
@@ -91,7 +91,8 @@ class FakeView:
         )
         listed = tuple(routes)
         services = {one.service: ServiceConfig(name=one.service, breaker=BREAKER) for one in listed}
-        self.engine.use(RoutingConfig(routes=listed, services=services), client_body_timeout_s=60.0)
+        self.config = RoutingConfig(routes=listed, services=services, sha256="5a")
+        self.engine.use(self.config, client_body_timeout_s=60.0)
 
     def publish(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 
@@ -32,6 +33,7 @@ async def test_it_is_alive_but_not_ready_while_the_registry_has_told_nothing(ser
 
     assert readiness["ready"] is False
     assert alive == "ok"
+    assert health["config"]["sha256"] == hashlib.sha256(routes.encode()).hexdigest()
     assert health["status"] == "down"
     assert health["registries"][0]["name"] == "consul"
 
