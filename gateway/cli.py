@@ -31,7 +31,7 @@ from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, 
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
 from gateway.open_files import limit_for, most_clients, raise_limit
-from gateway.overdue import END_SLACK_S, END_WITHIN_S, end_within
+from gateway.overdue import END_SLACK_S, END_WITHIN_S, HURRY_WITHIN_S, end_within
 from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
 from gateway.signals import IgnoredSignals, ignore_signals
 
@@ -206,6 +206,9 @@ async def _serve(
         drain_s = settings.drain_delay_s + settings.drain_timeout_s
         end_within(drain_s + END_SLACK_S, flush_log, exit_code=EXIT_FAILED)
 
+    def on_second() -> None:
+        end_within(HURRY_WITHIN_S, flush_log, exit_code=EXIT_FAILED)
+
     loop = asyncio.get_running_loop()
     with ignored_signals.told_in(loop, _signal_ignored):
         async with gateway.running():
@@ -214,6 +217,7 @@ async def _serve(
                 admin=beside,
                 until=_open(gateway),
                 on_drain=on_drain,
+                on_second=on_second,
                 options=options,
             )
             end_within(END_WITHIN_S, flush_log, exit_code=EXIT_FAILED)

@@ -21,6 +21,8 @@ _log = structlog.get_logger()
 END_SLACK_S = 15.0
 # Of that: apps of this process, tasks and threads, once no client is left.
 END_WITHIN_S = 12.0
+# After a second signal: nobody who sends one wants to wait.
+HURRY_WITHIN_S = 2.0
 _MOST_NAMED = 10
 
 

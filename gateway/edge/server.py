@@ -38,6 +38,7 @@ _log = structlog.get_logger()
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT_S = 2.0
 _NEW_FOR_S = 1.0
+_SECOND = 2
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 AsgiApp = Callable[..., Any]
@@ -252,12 +253,13 @@ def _worth(one: ClientConnection, now_s: float) -> tuple[int, float]:
     return (1, 0.0) if one.waits_for_client else (2, -one.request_count)
 
 
-async def serve(
+async def serve(  # noqa: PLR0913 -- they are all different things
     sites: Sequence[Site],
     *,
     admin: Site | None,
     until: Coroutine[Any, Any, None],
     on_drain: Callable[[], None],
+    on_second: Callable[[], None],
     options: ServeOptions,
 ) -> None:
     """Serve until one of the signals `options.stops` comes, then drain all of `sites` together.
@@ -265,7 +267,8 @@ async def serve(
     Takes the sockets over.
     Clients of `sites` are accepted when `until` is over; before that they wait in the backlog: a
     moment later is better than an error. `admin` is there at once. `on_drain` is called as soon as
-    the first signal comes: from then on we are not ready.
+    the first signal comes: from then on we are not ready. `on_second` is called when the second one
+    comes, between any two instructions: the loop may be what hangs.
     """
     fronts = [SiteServer(site, options) for site in sites]
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -279,7 +282,7 @@ async def serve(
         if admin is not None:
             beside = SiteServer(admin, options)
             tasks.create_task(beside.run_until_left(), name="serve:admin")
-        with _signals_into(received, options.stops), without_odd_names():
+        with _signals_into(received, options.stops, on_second), without_odd_names():
             first = await received.get()
             on_drain()
             for front in fronts:
@@ -338,12 +341,19 @@ def _drop_told_already(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _signals_into(
-    received: asyncio.Queue[signal.Signals], numbers: Iterable[signal.Signals]
+    received: asyncio.Queue[signal.Signals],
+    numbers: Iterable[signal.Signals],
+    on_second: Callable[[], None],
 ) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    count = 0
 
     def caught(number: int, _frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
         loop.call_soon_threadsafe(received.put_nowait, signal.Signals(number))
+        if count == _SECOND:
+            on_second()
 
     before = {number: signal.signal(number, caught) for number in numbers}
     try:

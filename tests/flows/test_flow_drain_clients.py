@@ -321,6 +321,37 @@ async def test_a_stream_through_this_process_is_cut_when_its_time_is_over(
             assert [one["failure"] for one in gateway.requests] == ["draining"]
 
 
+BLOCKING_APP = """
+import time
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.soak
+async def test_a_second_signal_ends_it_though_an_app_stops_the_loop(tmp_path: Path) -> None:
+    (tmp_path / "blocking.py").write_text(BLOCKING_APP, encoding="utf-8")
+    routes = routes_file({}, {"match": {"path": "/"}, "app": "blocking:app"})
+    async with (
+        GatewayRun(routes, tmp_path, drain_timeout="10m") as gateway,
+        RawClient(gateway.port) as client,
+    ):
+        await client.send(ask())
+        await asyncio.sleep(0.5)  # from then on nobody answers
+        gateway.signal(signal.SIGTERM)
+        await asyncio.sleep(0.1)  # two that come at the same time are one
+        gateway.signal(signal.SIGTERM)
+
+        assert await gateway.ended() == 1
+        assert len(gateway.logged("end_overdue")) == 1
+
+
 @pytest.mark.soak
 async def test_an_app_that_does_not_let_itself_be_cancelled_does_not_keep_the_process(
     tmp_path: Path,

@@ -263,7 +263,8 @@ async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path, taken: s
 
     assert code == 1
     assert gateway.said.splitlines()[-1] == (
-        f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use"
+        f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        f"set GATEWAY_{taken.upper()} to another address"
     )
     assert "Traceback" not in gateway.said
 
