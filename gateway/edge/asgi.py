@@ -125,15 +125,32 @@ class AsgiFace:
         """Make the request that a scope tells of, as far as nothing is judged yet."""
         path, query = scope.get("raw_path"), scope["query_string"]
         client, (_, port) = scope.get("client"), scope.get("server") or ("", None)
+        if path is None:
+            path = _escaped(scope["path"])
+        if root := scope.get("root_path"):
+            path = _below(path, _escaped(root.rstrip("/")))
         request = Request(
             scope["method"].encode("latin-1"),
-            path if path is not None else quote(scope["path"], safe=_NOT_ESCAPED).encode(),
+            path,
             b"?" + query if query else b"",
             lines_of(_crossing(scope)),
         )
         request.is_http10 = scope.get("http_version") == "1.0"  # a WebSocket's may be missing
-        request.peer = self._peers.peer(client[0] if client else "", scope["scheme"], port or 0)
+        # Some servers give the port as text.
+        request.peer = self._peers.peer(
+            client[0] if client else "", scope["scheme"], int(port or 0)
+        )
         return request
+
+
+def _escaped(path: str) -> bytes:
+    return quote(path, safe=_NOT_ESCAPED).encode()
+
+
+def _below(path: bytes, root: bytes) -> bytes:
+    """Cut off where the app is mounted; servers put it in front of the path (ASGI, `root_path`)."""
+    rest = path.removeprefix(root)
+    return (rest or b"/") if path != rest and rest[:1] in {b"", b"/"} else path
 
 
 class _Reading:

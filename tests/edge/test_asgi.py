@@ -159,6 +159,34 @@ async def test_interim_answers_are_left_out() -> None:
     assert 200 == call.server.status
 
 
+@pytest.mark.parametrize(
+    ("root", "raw", "sent"),
+    [
+        ("/gw", b"/gw/api/x%2Fy", b"/api/x%2Fy"),
+        ("/gw/", b"/gw/api/x", b"/api/x"),
+        ("/a b", b"/a%20b/api/x", b"/api/x"),
+        # Behind a proxy that strips, with a server that does not put it back.
+        ("/gw", b"/api/x", b"/api/x"),
+        ("/ap", b"/api/x", b"/api/x"),
+        ("", b"/api/x", b"/api/x"),
+    ],
+)
+async def test_what_is_below_a_mount_is_matched(root: str, raw: bytes, sent: bytes) -> None:
+    async with calling(scope_with(root_path=root, raw_path=raw)) as call:
+        connection = await call.reaches_instance()
+        answer(connection)
+
+    assert connection.sent.startswith(b"GET " + sent + b" HTTP/1.1")
+
+
+async def test_a_port_may_be_text() -> None:
+    async with calling(scope_with(server=("127.0.0.1", "8000"))) as call:
+        connection = await call.reaches_instance()
+        answer(connection)
+
+    assert b"\r\nX-Forwarded-Port: 8000\r\n" in connection.sent
+
+
 # --- Refused -------------------------------------------------------------------------------------
 
 
