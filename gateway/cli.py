@@ -254,15 +254,18 @@ def open_sites(gateway: Gateway) -> list[Site]:
     settings = gateway.settings
     bind, tls_bind, redirect = settings.bind, settings.tls_bind, settings.http_redirect
     is_proxied = settings.proxy_protocol == "on"
-    main = Site(
-        name="main",
-        app=gateway,
-        listener=_listen_for("GATEWAY_BIND", bind),
-        http=gateway.fast_face,
-        is_proxied=is_proxied,
-    )
+    sites: list[Site] = []
+    if bind is not None:
+        main = Site(
+            name="main",
+            app=gateway,
+            listener=_listen_for("GATEWAY_BIND", bind),
+            http=gateway.fast_face,
+            is_proxied=is_proxied,
+        )
+        sites.append(main)
     if tls_bind is None or gateway.certificates is None:
-        return [main]
+        return sites
     secured = Site(
         name="tls",
         app=gateway,
@@ -273,8 +276,18 @@ def open_sites(gateway: Gateway) -> list[Site]:
     )
     if redirect != "off":
         port = secured.listener.getsockname()[1] if redirect == "on" else redirect
-        main = replace(main, http=gateway.redirect_face(port))
-    return [main, secured]
+        sites = [replace(one, http=gateway.redirect_face(port)) for one in sites]
+    elif sites and settings.tls_client_auth == "required":
+        _warn_of_plain_listener()
+    return [*sites, secured]
+
+
+def _warn_of_plain_listener() -> None:
+    """Warn that clients without a certificate get in beside those who have to show one."""
+    structlog.get_logger().warning(
+        "plain_listener_needs_no_certificate",
+        advice="set GATEWAY_BIND=off, or GATEWAY_HTTP_REDIRECT=on",
+    )
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

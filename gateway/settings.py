@@ -28,7 +28,6 @@ from gateway.core.addresses import ListenAddress, without_password
 from gateway.core.units import Kind
 from gateway.setting_kinds import (
     AccessLog,
-    Address,
     AddressOrOff,
     ConsulAddress,
     ConsulWait,
@@ -94,9 +93,10 @@ class Settings(BaseSettings):
     )
 
     config: FilePath = Field(default=Path("routes.yaml"), description="The file with the routes.")
-    bind: Address = Field(
+    bind: AddressOrOff = Field(
         default=ListenAddress("127.0.0.1", 8080),
-        description="Where clients are listened for; IPv6 in brackets, port 0 for any free one.",
+        description="Where clients are listened for; IPv6 in brackets, `[::]:8080` for IPv4 too, "
+        "port 0 for any free one. `off` where all come over TLS.",
     )
     tls_bind: AddressOrOff = Field(
         default=None, description="Where clients are listened for over TLS; see [tls.md](tls.md)."
@@ -316,6 +316,14 @@ class Settings(BaseSettings):
             raise ValueError("\n".join(wrong))
         return self
 
+    def _wrong_listeners(self) -> Iterator[str]:
+        if self.bind is None and self.tls_bind is None:
+            yield "GATEWAY_BIND=off needs GATEWAY_TLS_BIND: there is nowhere to come in"
+        if self.http_redirect != "off" and self.bind is None:
+            yield "GATEWAY_HTTP_REDIRECT needs GATEWAY_BIND: the plain listener redirects"
+        if self.http_redirect != "off" and self.tls_bind is None:
+            yield "GATEWAY_HTTP_REDIRECT needs GATEWAY_TLS_BIND: there is nowhere to go"
+
     def _contradictions(self) -> Iterator[str]:
         """List what is right by itself and wrong together, one line for each."""
         if (self.consul_client_cert is None) != (self.consul_client_key is None):
@@ -327,8 +335,7 @@ class Settings(BaseSettings):
             yield "GATEWAY_TLS_BIND needs GATEWAY_TLS_CERT, and without it there is no use for that"
         if (self.tls_client_auth != "off") != (self.tls_client_ca is not None):
             yield "GATEWAY_TLS_CLIENT_AUTH needs GATEWAY_TLS_CLIENT_CA, and is off without it"
-        if self.http_redirect != "off" and self.tls_bind is None:
-            yield "GATEWAY_HTTP_REDIRECT needs GATEWAY_TLS_BIND: there is nowhere to go"
+        yield from self._wrong_listeners()
         if self.proxy_protocol == "on" and not self.trusted_proxies:
             yield (
                 "GATEWAY_PROXY_PROTOCOL needs GATEWAY_TRUSTED_PROXIES, or anybody could be anybody"

@@ -13,16 +13,23 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class ApiKey:
-    """Lets those through who send one of the keys in X-Api-Key; others get 401."""
+    """Lets those through who send one of the keys in X-Api-Key; others get 401.
+
+    A WebSocket without one is closed before it is accepted, which its server says as 403.
+    """
 
     def __init__(self, app: App, *, keys: Sequence[str]) -> None:
         self._app = app
         self._keys = {key.encode() for key in keys}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Look at the request's fields; what is no HTTP passes on."""
-        if scope["type"] != "http" or self._keys & _values(scope, b"x-api-key"):
+        """Look at the fields of requests and of WebSockets; the lifespan passes on."""
+        if scope["type"] == "lifespan" or self._keys & _values(scope, b"x-api-key"):
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
             return
         headers = [(b"www-authenticate", b"ApiKey"), (b"content-type", b"text/plain")]
         await send({"type": "http.response.start", "status": 401, "headers": headers})

@@ -176,8 +176,10 @@ def _switches(defaults: DefaultsEntry, entry: RouteEntry) -> dict[str, Any]:
             "priority_class": place.priority_class if isinstance(place, RouteEntry) else None,
         }
         found |= {name: value for name, value in said.items() if value is not None}
-    if entry.app or entry.middleware:
-        found["upgrade"] = frozenset()  # only HTTP passes through what is in this process
+    if entry.app:
+        found["upgrade"] = frozenset(entry.upgrade or ())  # apps ask for WebSockets by name
+    elif entry.middleware:
+        found["upgrade"] = frozenset()  # only HTTP passes through to a service
     return found
 
 

@@ -116,7 +116,7 @@ class ServiceEntry(BalancingKeys):
 _MAX_BODY = "The longest request body in bytes; a longer one gets 413. Left out: any length."
 _UPGRADE = (
     "Protocols that a client may switch to; the connection is then a tunnel of bytes. "
-    "`[]` refuses all, `[websocket]` is the default; `h2c` is never taken."
+    "`[]` refuses all, `[websocket]` is the default, for an app `[]`; `h2c` is never taken."
 )
 Upgrades = Annotated[tuple[UpgradeName, ...] | None, _LISTED, DISTINCT, Kind("list of names")]
 
@@ -205,7 +205,6 @@ class MiddlewareEntry(Entry):
 _ONLY_TO_A_SERVICE = (
     "add_prefix",
     "preserve_host",
-    "upgrade",
     "max_concurrency",
     "max_queue",
     "max_queue_wait",
@@ -283,7 +282,9 @@ class RouteEntry(Entry):
                 raise ValueError(
                     f"{odd[0]} is for routes to a service, and this one ends in an app"
                 )
-        if self.middleware and self.upgrade:
+        if self.app and set(self.upgrade or ()) - {b"websocket"}:
+            raise ValueError("upgrade: apps know WebSocket alone; write [websocket]")
+        if self.service and self.middleware and self.upgrade:
             raise ValueError("upgrade: nothing but HTTP passes through middleware; leave it out")
         return self
 

@@ -17,6 +17,10 @@ MAX_WEIGHT = 65_535
 is_instance_host = re.compile(r"[A-Za-z0-9._:%-]+").fullmatch
 
 
+# Behind // whatever stands before an @; elsewhere only what has a password.
+_USER = re.compile(r"((?<=//)|(?<![^\s'\"])(?=[^\s'\"/@]*:))[^\s'\"/@]+@")
+
+
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
     """Where to listen: `host` is a name or an address without brackets, port 0 is any free one."""
@@ -65,7 +69,7 @@ def _meant(text: str) -> str:
 
 def without_password(text: str) -> str:
     """Leave out what stands before an `@` in an address, for messages."""
-    return re.sub(r"(^['\"]?|//|\s['\"]?)[^\s/]\S*@", r"\1***@", text)
+    return _USER.sub(r"\1***@", text)
 
 
 def consul_url(text: str) -> str:

@@ -78,6 +78,11 @@ class AppSockets:
             exchange.failure = Failure.NOT_IMPLEMENTED
             exchange.detail = "WebSocket does not pass through an ASGI server to a service"
             return None
+        if b"websocket" not in target.route.upgrade:
+            # Middleware that guards requests may let pass what it does not know.
+            exchange.failure = Failure.NOT_IMPLEMENTED
+            exchange.detail = "this route takes no WebSocket; see upgrade"
+            return None
         return mounted
 
 

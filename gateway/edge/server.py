@@ -86,10 +86,13 @@ class ListenError(Exception):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket; raises ListenError."""
+    """Open a listening socket; raises ListenError. On `::` it takes clients over IPv4 as well."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    is_for_both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_for_both
+        )
     except OSError as error:
         # `create_server` adds the address to the reason; it is told once already.
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
 
 _KEY = b"idempotency-key"
+_NO_UPGRADE: frozenset[bytes] = frozenset()
 _SERVER_ERRORS = frozenset(range(500, 600))
 _USUAL_CLOSING = USUAL_LINES + b"%b\r\n\r\n%b"
 
@@ -110,7 +111,8 @@ class Target:
         self.idempotent = retry.methods
         self.buffer_bytes = retry.buffer_bytes
         self.max_body_bytes = inf if route.max_body_bytes is None else route.max_body_bytes
-        self.upgrade = route.upgrade
+        # Apps of this process have no tunnels; a WebSocket gets to them by other ways.
+        self.upgrade = _NO_UPGRADE if route.app else route.upgrade
         self.add_prefix = route.add_prefix
         self.preserve_host = route.preserve_host
         cut_off = route.match.path.rstrip(b"/") if route.strip_prefix else b""

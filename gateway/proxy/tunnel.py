@@ -35,11 +35,12 @@ def refused_offer(request: Request, taken: frozenset[bytes]) -> tuple[Failure, s
     """
     if not request.upgrade or (request.upgrade in taken and request.length == 0):
         return None
-    is_websocket = request.upgrade == _WEBSOCKET
+    is_websocket, is_taken = request.upgrade == _WEBSOCKET, request.upgrade in taken
     request.upgrade = b""
-    if is_websocket:
-        return Failure.NOT_IMPLEMENTED, "WebSocket is not taken on this route"
-    return None
+    if not is_websocket:
+        return None
+    why = "a handshake of WebSocket has no body" if is_taken else "this route takes no WebSocket"
+    return Failure.NOT_IMPLEMENTED, why
 
 
 def offer_lines(request: Request) -> bytes:

@@ -35,6 +35,15 @@ def test_a_route_ends_in_an_app_and_needs_no_service() -> None:
     assert config.warnings == ()
 
 
+def test_an_app_asks_for_websockets_by_name() -> None:
+    route = route_of(f"app: {FAKES}:echo", f"middleware: ['{FAKES}:Adds']", "upgrade: [websocket]")
+
+    assert route.upgrade == {b"websocket"}
+    assert problems_of(f"app: {FAKES}:echo", "upgrade: [websocket, other]") == [
+        "3:5: routes[0]: upgrade: apps know WebSocket alone; write [websocket]"
+    ]
+
+
 def test_middleware_has_a_short_form_and_options_of_any_kind() -> None:
     route = route_of(
         "service: x",

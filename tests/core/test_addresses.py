@@ -11,6 +11,7 @@ from gateway.core.addresses import (
     consul_url,
     parse_listen_address,
     parse_networks,
+    without_password,
 )
 
 
@@ -35,6 +36,7 @@ def test_a_listen_address_is_read_and_written_the_same(text: str, host: str, por
     ("text", "advice"),
     [
         ("8080", "write 127.0.0.1:8080"),
+        ("http://0.0.0.0:8080/", "write 0.0.0.0:8080"),
         ("127.0.0.1", "write 127.0.0.1:8080"),
         ("127.0.0.1:", "write 127.0.0.1:8080"),
         ("127.0.0.1:http", "write 127.0.0.1:8080"),
@@ -61,6 +63,20 @@ def test_networks_stand_with_commas_or_spaces_between() -> None:
 def test_an_address_with_bits_behind_its_network_is_refused_with_what_is_meant() -> None:
     with pytest.raises(ValueError, match=r"^'10.0.0.1/8' is not a network; write 10.0.0.0/8$"):
         parse_networks("10.0.0.1/8")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:secret@consul:8501", "https://***@consul:8501"),
+        ("user:secret@consul:8501", "***@consul:8501"),
+        ("'https://:secret@consul' has no port", "'https://***@consul' has no port"),
+        ("https://consul:8501/a@b", "https://consul:8501/a@b"),
+        ("10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
+    ],
+)
+def test_a_password_in_an_address_is_left_out(text: str, shown: str) -> None:
+    assert without_password(text) == shown
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "example.com"])

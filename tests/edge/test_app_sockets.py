@@ -30,6 +30,14 @@ ROUTES = routes_file(
         "app": "tests.fakes.apps:puppet",
         "middleware": ["tests.fakes.apps:Adds"],
         "strip_prefix": True,
+        "upgrade": ["websocket"],
+    },
+    {"match": {"path_prefix": "/silent"}, "app": "tests.fakes.apps:puppet"},
+    {
+        "match": {"path_prefix": "/guarded"},
+        "app": "tests.fakes.apps:puppet",
+        "middleware": [{"use": "examples.apps.guard:ApiKey", "options": {"keys": ["k"]}}],
+        "upgrade": ["websocket"],
     },
     {"match": {"path_prefix": "/web"}, "service": "web"},
     {
@@ -98,6 +106,32 @@ async def test_the_app_of_a_route_gets_it(tmp_path: Path) -> None:
         "tests.fakes.apps:puppet",
         "/app/x%20y",
     )
+
+
+async def test_a_route_that_does_not_ask_for_it_gets_none(tmp_path: Path) -> None:
+    """Middleware that guards requests may let pass what it does not know."""
+    puppet.plays(greets)
+
+    sent, line = await call(tmp_path, "/silent")
+
+    assert [one["type"] for one in sent] == ["websocket.close"]
+    assert (line["failure"], line["detail"]) == (
+        "not_implemented",
+        "this route takes no WebSocket; see upgrade",
+    )
+    assert puppet.scopes == []
+
+
+@pytest.mark.parametrize(("key", "opens"), [(b"k", True), (b"x", False), (b"", False)])
+async def test_the_guard_of_the_examples_looks_at_it(
+    tmp_path: Path, key: bytes, *, opens: bool
+) -> None:
+    puppet.plays(greets)
+
+    sent, _ = await call(tmp_path, "/guarded", headers=[*HANDSHAKE, (b"x-api-key", key)])
+
+    assert sent[0]["type"] == ("websocket.accept" if opens else "websocket.close")
+    assert len(puppet.scopes) == opens
 
 
 async def test_a_scope_may_come_without_a_version(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class BrokenOffError(Exception):
 
 
 class RawClient:
-    """One TCP connection to 127.0.0.1.
+    """One TCP connection to this machine, over IPv4 unless `host` is `::1`.
 
     `source` is the address that it comes from; all of 127.0.0.0/8 is here. `receive_buffer_bytes`
     makes the kernel's buffer small: a test that then does not read makes back-pressure. The first
@@ -62,10 +62,12 @@ class RawClient:
         timeout_s: float = PATIENCE_S,
         receive_buffer_bytes: int | None = None,
         source: str = "",
+        host: str = "127.0.0.1",
     ) -> None:
+        self._host = host
         self._port = port
         self._timeout_s = timeout_s
-        self._sock = socket.socket()
+        self._sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._sock.settimeout(0)
         if source:
             self._sock.bind((source, 0))
@@ -79,7 +81,7 @@ class RawClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 loop = asyncio.get_running_loop()
-                await loop.sock_connect(self._sock, ("127.0.0.1", self._port))
+                await loop.sock_connect(self._sock, (self._host, self._port))
         except BaseException:
             self._sock.close()
             raise

@@ -53,7 +53,7 @@ class GatewayRun:
         self.folder = folder
         self.open_files: tuple[int, int] | None = None
         self.port = self.tls_port = self.admin_port = 0
-        self._listener_count = 3 if "tls_bind" in variables else 2
+        self._listener_count = 2 + ("tls_bind" in variables) - (variables.get("bind") == "off")
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "routes.yaml"
         config.write_text(routes, encoding="utf-8")
@@ -74,7 +74,7 @@ class GatewayRun:
         try:
             listening = await self.wait_for("listening", self._listener_count)
             ports = {event["site"]: event["port"] for event in listening}
-            self.port, self.admin_port = ports["main"], ports["admin"]
+            self.port, self.admin_port = ports.get("main", 0), ports["admin"]
             self.tls_port = ports.get("tls", 0)
             await self.wait_for_readyz(200)
         except BaseException:

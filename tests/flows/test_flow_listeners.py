@@ -243,6 +243,48 @@ async def test_the_program_serves_both_listeners_and_drains_both(
     assert 200 == lines["/slow"]["status"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bind", "redirect", "warns"),
+    [("127.0.0.1:0", "off", True), ("127.0.0.1:0", "on", False), ("off", "off", False)],
+)
+async def test_a_plain_listener_beside_one_that_wants_certificates_is_warned_of(
+    tmp_path: Path, authority: Authority, bind: str, redirect: str, *, warns: bool
+) -> None:
+    pair = authority.pair("localhost")
+    async with ScriptedUpstream() as web:
+        run = GatewayRun(
+            routes_to(web),
+            tmp_path / "run",
+            bind=bind,
+            tls_bind="127.0.0.1:0",
+            tls_cert=str(pair.cert),
+            tls_key=str(pair.key),
+            tls_client_auth="required",
+            tls_client_ca=str(authority.ca_file),
+            http_redirect=redirect,
+        )
+        async with run:
+            listening = {one["site"] for one in run.logged("listening")}
+
+    assert listening == {"admin", "tls"} | ({"main"} if bind != "off" else set())
+    assert len(run.logged("plain_listener_needs_no_certificate")) == warns
+
+
+@pytest.mark.slow
+async def test_one_listener_takes_clients_over_ipv4_and_ipv6(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as web,
+        GatewayRun(routes_to(web), tmp_path / "run", bind="[::]:0") as run,
+    ):
+        for host in ("127.0.0.1", "::1"):
+            async with RawClient(run.port, host=host) as client:
+                await client.send(ask())
+                assert (await client.read_response()).status == 200
+
+    assert [one.values(b"x-forwarded-for") for one in web.requests] == [[b"127.0.0.1"], [b"::1"]]
+
+
 def hello_for(name: bytes) -> bytes:
     """Write a ClientHello that asks for a name of just so many bytes, whatever they are."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -300,8 +342,12 @@ async def test_the_program_takes_new_certificates_while_it_runs(
             {"http_redirect": "on"},
             "GATEWAY_HTTP_REDIRECT needs GATEWAY_TLS_BIND: there is nowhere to go",
         ),
+        (
+            {"bind": "off"},
+            "GATEWAY_BIND=off needs GATEWAY_TLS_BIND: there is nowhere to come in",
+        ),
     ],
-    ids=["a proxy of nobody", "a redirect to nowhere"],
+    ids=["a proxy of nobody", "a redirect to nowhere", "no listener"],
 )
 async def test_settings_that_contradict_each_other_stop_the_start(
     tmp_path: Path, variables: dict[str, str], said: str

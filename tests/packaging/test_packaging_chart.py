@@ -185,6 +185,7 @@ def test_the_gateway_takes_an_environment_with_everything(
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert settings.access_log == "off"
     assert settings.max_connections == 500
+    assert settings.bind is not None
     assert settings.bind.port == 8080
 
 

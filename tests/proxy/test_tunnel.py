@@ -81,7 +81,7 @@ def test_websocket_is_refused_where_the_route_does_not_take_it() -> None:
 
     refusal = refused_offer(request, frozenset())
 
-    assert (Failure.NOT_IMPLEMENTED, "WebSocket is not taken on this route") == refusal
+    assert (Failure.NOT_IMPLEMENTED, "this route takes no WebSocket") == refusal
 
 
 def test_a_request_without_an_offer_is_taken() -> None:
