@@ -295,8 +295,12 @@ def _url_advice(value: str) -> str:
 
 
 def _can_be_dialled(host: str | None) -> TypeGuard[str]:
-    """Tell whether a host is a name or an address (urlsplit has checked what was in brackets)."""
-    return bool(host and (":" in host or _HOST_NAME.fullmatch(host)) and "%" not in host)
+    """Tell whether a host is a name or an address (urlsplit has checked what was in brackets).
+
+    A dot behind a name keeps resolvers from trying it in other domains first.
+    """
+    is_name = host is not None and _HOST_NAME.fullmatch(host.removesuffix("."))
+    return bool(host and (":" in host or is_name) and "%" not in host)
 
 
 def _file_name(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from gateway.core.failure import Failure
 from gateway.core.message import Request
 from gateway.core.peer import Listener, Peer, TrustedProxies
 from gateway.core.routing import Route
@@ -33,6 +34,7 @@ class PinnedFace(AsgiFace):
     ) -> None:
         target = make_target(route)
         self._stripped = route.match.path[: target.strip]
+        self._methods = route.match.methods
         # What is stripped is cut off here, where the middleware's own path is known.
         target.strip = 0
         super().__init__(engine.pinned_to(target), Peers(()), spawn)
@@ -49,6 +51,8 @@ class PinnedFace(AsgiFace):
         raw_path = scope.get("raw_path")
         if raw_path is not None and unquote(raw_path.decode("latin-1")) != scope["path"]:
             scope = {**scope, "raw_path": None}  # the middleware has rewritten one of the two
+        if scope.get("root_path"):
+            scope = {**scope, "root_path": ""}  # it is what is cut off here
         request = super().request_of(scope)
         if request.path == self._stripped or request.path.startswith(self._stripped + b"/"):
             request.path = request.path[len(self._stripped) :] or b"/"
@@ -69,7 +73,17 @@ class PinnedFace(AsgiFace):
         client.exchange.reject(*refusal, now_s)  # what the client sent could be read in one way
 
     def _begin(self, exchange: Exchange, now_s: float) -> None:
-        exchange.begin(now_s)  # hops were counted when the request came in
+        """Begin; hops were counted when the request came in.
+
+        A preflight for another method comes here without a route for it; it is for middleware only.
+        """
+        method, methods = exchange.request.method, self._methods
+        if method == b"OPTIONS" and methods is not None and method not in methods:
+            allow = b", ".join(sorted(methods)).decode("latin-1")
+            detail = f"the middleware did not answer, and the route takes {allow}"
+            exchange.reject(Failure.METHOD_NOT_ALLOWED, detail, now_s)
+            return
+        exchange.begin(now_s)
 
 
 def _peer_of(scope: Scope) -> Peer:

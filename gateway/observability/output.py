@@ -7,6 +7,7 @@ be lost and once when they are written again.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from io import FileIO
@@ -207,7 +208,15 @@ class _LogFile:
 
 
 def _open_for_owner_and_group(path: str, flags: int) -> int:
-    return os.open(path, flags, _OWNER_AND_GROUP)
+    """Open without waiting: a named pipe would let nobody in until somebody reads it."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, _OWNER_AND_GROUP)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.ENXIO, "it is a named pipe that nobody reads", path) from error
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def to_stream(stream: TextIO, *, name: str) -> Output:

@@ -32,6 +32,7 @@ from gateway.runtime.pieces import Buffer
 
 Mount = Callable[[Target], None]
 
+_PREFLIGHT_METHOD = b"access-control-request-method"
 _VIA_LINE = b"\r\nVia: 1.1 gateway"
 
 
@@ -147,6 +148,21 @@ class Engine:
         if is_plain(request.path):
             return self.routes.match(request.host, request.path, request.method)
         return self._match_suspect(request)
+
+    def match_preflight(self, request: Request) -> Target | None:
+        """Find the middleware that may answer an OPTIONS that no route takes; None for none.
+
+        A browser asks in this way whether it may send another method (Fetch, "CORS-preflight
+        request"), and that is what the middleware of the route for that method knows.
+        """
+        if request.method != b"OPTIONS" or not is_plain(request.path):
+            return None
+        told = {name.lower(): value for name, value in request.fields}
+        method = told.get(_PREFLIGHT_METHOD)
+        if method is None or b"origin" not in told:
+            return None
+        found = self.routes.match(request.host, request.path, method)
+        return found if isinstance(found, Target) and found.route.middleware else None
 
     def exchange(self, request: Request, client: ClientSide) -> Exchange:
         """Make the Exchange of a request; `begin` starts it."""

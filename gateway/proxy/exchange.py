@@ -110,8 +110,11 @@ class Exchange(Ending):
             self.give_up(Failure.BAD_REQUEST, str(error), now_s)
             return
         if isinstance(target, NoMatch):
-            self._refuse(*unmatched(target, request.path), now_s)
-            return
+            asked_before = engine.match_preflight(request)
+            if asked_before is None:
+                self._refuse(*unmatched(target, request.path), now_s)
+                return
+            target = asked_before
         self.target = target
         if target.in_process is not None:
             target.in_process(self, now_s)

@@ -68,6 +68,7 @@ def refusal(kind: Any, value: object) -> str:
         (Url, "https://API.example.com", InstanceUrl("https", "api.example.com", 443)),
         (Url, "http://user_service", InstanceUrl("http", "user_service", 80)),
         (Url, "http://[::1]:80", InstanceUrl("http", "::1", 80)),
+        (Url, "https://localhost.:8443", InstanceUrl("https", "localhost.", 8443)),
     ],
 )
 def test_a_right_value_becomes_the_cores(kind: Any, value: object, expected: object) -> None:

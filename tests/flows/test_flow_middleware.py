@@ -263,6 +263,44 @@ async def test_starlettes_own_middleware_works(serve: Serve) -> None:
         assert [bytes(one.body) for one in web.requests] == [b"hello"] * 2
 
 
+CORS = {
+    "use": "starlette.middleware.cors:CORSMiddleware",
+    "options": {"allow_origins": ["https://shop.example"], "allow_methods": ["POST"]},
+}
+PREFLIGHT = (("Origin", "https://shop.example"), ("Access-Control-Request-Method", "POST"))
+
+
+@pytest.mark.both_faces
+async def test_a_preflight_reaches_the_middleware_of_the_route_for_its_method(serve: Serve) -> None:
+    match = {"path_prefix": "/", "methods": ["POST"]}
+    async with ScriptedUpstream() as web:
+        routes = through(CORS, ports=[web.port], match=match)
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            found = []
+            for fields in (PREFLIGHT, PREFLIGHT[:1], PREFLIGHT[1:]):
+                await client.send(ask("/x", "OPTIONS", *fields))
+                found.append(await client.read_response())
+
+        assert [one.status for one in found] == [200, 405, 405]
+        assert found[0].values(b"access-control-allow-origin") == [b"https://shop.example"]
+        assert web.requests == []
+
+
+@pytest.mark.parametrize("middleware", [[], [{"use": f"{APPS}Adds"}]])
+async def test_a_preflight_that_nobody_answers_gets_to_no_instance(
+    serve: Serve, middleware: list[dict[str, Any]]
+) -> None:
+    match = {"path_prefix": "/", "methods": ["POST"]}
+    async with ScriptedUpstream() as web:
+        routes = through(*middleware, ports=[web.port], match=match)
+        async with serve(routes) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask("/x", "OPTIONS", *PREFLIGHT))
+            answer = await client.read_response()
+
+        assert answer.status == 405
+        assert web.requests == []
+
+
 @pytest.mark.parametrize(
     ("route", "rewritten", "asked"),
     [
@@ -271,6 +309,7 @@ async def test_starlettes_own_middleware_works(serve: Serve) -> None:
         ({"strip_prefix": True, "add_prefix": "/v2"}, None, b"/v2/~x/a%2Fb"),
         ({"strip_prefix": True}, "/api/other one", b"/other%20one"),
         ({"strip_prefix": True}, "/api", b"/"),
+        ({"strip_prefix": True}, "/api/api/x", b"/api/x"),
         ({"strip_prefix": True}, "/apix", b"/apix"),
         ({}, "/../../else", b"/else"),
     ],

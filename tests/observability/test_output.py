@@ -249,3 +249,24 @@ def test_a_file_that_was_rotated_is_opened_anew(
 def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         to_file(tmp_path / "no such folder" / "access.log")
+
+
+def test_a_named_pipe_that_nobody_reads_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    with pytest.raises(OSError, match="nobody reads"):
+        to_file(path)
+
+
+def test_a_named_pipe_that_is_read_gets_the_lines(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    output = to_file(path)
+    output.put("line\n")
+
+    assert output.flush()
+    assert os.read(reader, 100) == b"line\n"
+    output.close()
+    os.close(reader)
