@@ -9,6 +9,7 @@ whoever asks meanwhile gets the last good answer.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import threading
@@ -34,6 +35,18 @@ class NameLateError(OSError):
     """The resolver gave no answer about a name; that says nothing about the host of that name."""
 
 
+# What we may lack ourselves, of which no instance is to blame: descriptors, memory, local ports.
+OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Linux: -2, -5 and -9; other systems do not have them all.
+_NO_SUCH_NAME = frozenset(
+    getattr(socket, name, 0) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")
+) - {0}
+
+
+class NoAddressError(OSError):
+    """A name that exists and has no address."""
+
+
 class _Lookup:
     """One lookup, shared by all who wait for it."""
 
@@ -41,6 +54,7 @@ class _Lookup:
         self.host = host
         self.group = group
         self.begun_s = loop.time()
+        self.is_running = False
         self.outcome: asyncio.Future[tuple[str, ...]] = loop.create_future()
 
 
@@ -69,10 +83,11 @@ class Names:
     ) -> tuple[str, ...]:
         """Return the IP addresses of a host, at least one, in the order in which to try them.
 
-        Of each `group`, LOOKUPS_PER_GROUP names are looked up at a time. Raises NameLateError when
-        there is no answer within `within_s` (None: wait for the resolver) or the resolver could
-        not find out; OSError (socket.gaierror) for a name that does not exist, and UnicodeError for
-        one that cannot be a name.
+        Of each `group`, LOOKUPS_PER_GROUP names are looked up at a time; a name that waits for its
+        turn in one group begins at once when another one asks that has room. Raises NameLateError
+        when there is no answer within `within_s` (None: wait for the resolver) or the resolver
+        could not find out; OSError (socket.gaierror) for a name that does not exist, and
+        UnicodeError for one that cannot be a name.
         """
         if _is_address(host):
             return (host,)
@@ -80,7 +95,11 @@ class Names:
         known = self._known.get(host)
         if known is not None and now_s - known[0] < _FRESH_S:
             return known[1]
-        lookup = self._lookups.get(host) or self._begin(host, group)
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            lookup = self._begin(host, group)
+        elif not lookup.is_running and lookup.group != group:
+            self._hand_over(lookup, group)
         wait_s = within_s
         if known is not None:
             left_s = max(0.0, lookup.begun_s + _PATIENCE_S - now_s)
@@ -111,7 +130,19 @@ class Names:
             self._queued.setdefault(group, deque()).append(lookup)
         return lookup
 
+    def _hand_over(self, lookup: _Lookup, group: str) -> None:
+        """Begin a lookup that waits in another group, if there is room in this one."""
+        if self._running.get(group, 0) >= LOOKUPS_PER_GROUP:
+            return
+        queued = self._queued[lookup.group]
+        queued.remove(lookup)
+        if not queued:
+            del self._queued[lookup.group]
+        lookup.group = group
+        self._start(lookup, asyncio.get_running_loop())
+
     def _start(self, lookup: _Lookup, loop: asyncio.AbstractEventLoop) -> None:
+        lookup.is_running = True
         self._running[lookup.group] = self._running.get(lookup.group, 0) + 1
 
         def run() -> None:
@@ -123,7 +154,10 @@ class Names:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._end, lookup, outcome, loop)
 
-        threading.Thread(target=run, name=f"name:{lookup.host}", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"name:{lookup.host}", daemon=True).start()
+        except RuntimeError as error:  # there may be no more threads
+            loop.call_soon(self._end, lookup, error, loop)
 
     def _end(
         self,
@@ -132,7 +166,15 @@ class Names:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         del self._lookups[lookup.host]
+        self._tell(lookup, outcome, loop)
         self._next_of(lookup.group, loop)
+
+    def _tell(
+        self,
+        lookup: _Lookup,
+        outcome: tuple[str, ...] | Exception,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         if isinstance(outcome, tuple):
             self._known.pop(lookup.host, None)
             self._known[lookup.host] = (loop.time(), outcome)
@@ -255,8 +297,10 @@ def _is_address(host: str) -> bool:
 
 
 def _is_undecided(error: Exception) -> bool:
-    """Tell whether it is the resolver that failed, and not the name."""
-    return isinstance(error, socket.gaierror) and error.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}
+    """Tell whether it is the resolver that failed, or we lack something, and not the name."""
+    if isinstance(error, socket.gaierror):
+        return error.errno not in _NO_SUCH_NAME
+    return not isinstance(error, UnicodeError | NoAddressError)
 
 
 def _in_order(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
@@ -269,5 +313,5 @@ def _in_order(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
     while any(queues):
         ordered += [queue.popleft() for queue in queues if queue]
     if not ordered:
-        raise OSError("the name has no address")
+        raise NoAddressError("the name has no address")
     return tuple(ordered)

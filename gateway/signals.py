@@ -31,29 +31,44 @@ _MEANINGS: Mapping[str, str] = MappingProxyType(
 IGNORED = tuple(signal.Signals[name] for name in _MEANINGS if hasattr(signal, name))
 
 
+_TOLD_EVERY_S = 1.0
+
+
 class IgnoredSignals:
     """The handler of these signals: tells of each while a loop runs, and keeps it before that."""
 
     def __init__(self) -> None:
-        self._untold: list[str] = []
+        self._untold: list[int] = []
+        # Each kind once: another process can send a million of them in a second.
+        self._seen: set[int] = set()
         self._notify: Callable[[], object] = _do_nothing
 
     def __repr__(self) -> str:
         return f"<IgnoredSignals, {len(self._untold)} to be told>"
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Keep the signal; this runs between any two instructions, so the loop tells of it."""
-        self._untold.append(signal.Signals(number).name)
-        self._notify()
+        """Keep the signal; this runs between any two instructions, so the loop tells of it.
+
+        It may run again inside of itself, so it does next to nothing.
+        """
+        if number not in self._seen:
+            self._seen.add(number)
+            self._untold.append(number)
+            self._notify()
 
     @contextmanager
     def told_in(self, loop: asyncio.AbstractEventLoop, tell: Tell) -> Iterator[None]:
-        """Call `tell` in this loop with the name and the meaning of each that came or comes."""
+        """Call `tell` in this loop with the name and the meaning of each kind that came or comes.
+
+        Those of one kind that come within a second are told once.
+        """
 
         def tell_all() -> None:
             while self._untold:
-                name = self._untold.pop(0)
+                number = self._untold.pop(0)
+                name = signal.Signals(number).name
                 tell(name, _MEANINGS[name])
+                loop.call_later(_TOLD_EVERY_S, self._seen.discard, number)
 
         self._notify = lambda: loop.call_soon_threadsafe(tell_all)
         tell_all()

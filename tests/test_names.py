@@ -106,6 +106,44 @@ async def test_the_lookups_of_a_group_are_bounded_and_the_others_wait(
     assert (looking._running, looking._queued) == ({}, {})
 
 
+async def test_a_name_that_waits_in_one_group_begins_when_another_one_asks(
+    lookup: PlayedLookup,
+) -> None:
+    """Dead names of health checks must not stop a request for a name that is well."""
+    looking = Names(lookup=lookup)
+    lookup.dead |= {f"dead-{number}" for number in range(LOOKUPS_PER_GROUP)}
+    async with asyncio.TaskGroup() as tasks:
+        for name in sorted(lookup.dead):
+            tasks.create_task(looking.addresses(name, group="check:s"))
+        waiting = tasks.create_task(looking.addresses("web", group="check:s"))
+        await wait_until(lambda: len(lookup.asked) == LOOKUPS_PER_GROUP)
+        assert "web" not in lookup.asked
+
+        assert await looking.addresses("web", group="s") == ("127.0.0.1",)
+        assert await waiting == ("127.0.0.1",)
+        lookup.released.set()
+
+    assert (looking._running, looking._queued, looking._lookups) == ({}, {}, {})
+
+
+async def test_without_a_thread_nobody_waits_for_ever(
+    lookup: PlayedLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = Names(lookup=lookup)
+
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        for _ in range(2):
+            with pytest.raises(NameLateError, match="can't start new thread"):
+                await looking.addresses("web")
+
+    assert await looking.addresses("web") == ("127.0.0.1",)
+    assert (looking._running, looking._queued, looking._lookups) == ({}, {}, {})
+
+
 async def test_a_late_lookup_is_told_and_goes_on(lookup: PlayedLookup) -> None:
     looking = Names(lookup=lookup)
     lookup.dead.add("web")
@@ -133,13 +171,28 @@ async def test_the_last_good_answer_is_used_while_a_lookup_is_late_or_undecided(
     assert await looking.addresses("web", within_s=0.0) == ("127.0.0.1",)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_AGAIN, "try again"),
+        socket.gaierror(socket.EAI_MEMORY, "try again"),
+        socket.gaierror(socket.EAI_SYSTEM, "try again"),
+        OSError(24, "Too many open files: try again"),
+        MemoryError("try again"),
+    ],
+)
 async def test_a_resolver_that_cannot_find_out_says_nothing_about_the_host(
-    lookup: PlayedLookup,
+    lookup: PlayedLookup, error: Exception
 ) -> None:
-    lookup.errors["web"] = socket.gaierror(socket.EAI_AGAIN, "try again")
-
+    looking = Names(lookup=lookup)
+    lookup.errors["web"] = error
     with pytest.raises(NameLateError, match="try again"):
-        await Names(lookup=lookup).addresses("web")
+        await looking.addresses("web")
+
+    lookup.errors.clear()
+    await looking.addresses("web")
+    lookup.errors["web"] = error
+    assert await looking.addresses("web") == ("127.0.0.1",)
 
 
 async def test_a_name_that_does_not_exist_any_more_is_not_used_on(lookup: PlayedLookup) -> None:

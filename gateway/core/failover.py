@@ -20,6 +20,7 @@ CONDITIONS: Final[Mapping[str, frozenset[Failure]]] = MappingProxyType(
         "connect": frozenset(
             {
                 Failure.DNS_TIMEOUT,
+                Failure.NO_LOCAL_PORT,
                 Failure.CONNECT_FAILED,
                 Failure.CONNECT_TIMEOUT,
                 Failure.TLS_FAILED,

@@ -50,6 +50,7 @@ class Failure(Enum):
     BREAKERS_OPEN = "breakers_open"
     ALL_UNREACHABLE = "all_unreachable"
     DNS_TIMEOUT = "dns_timeout"
+    NO_LOCAL_PORT = "no_local_port"
     CONNECT_FAILED = "connect_failed"
     TLS_FAILED = "tls_failed"
     CONNECT_TIMEOUT = "connect_timeout"
@@ -171,6 +172,11 @@ VERDICTS: dict[Failure, Verdict] = {
         "The name of the instance could not be looked up in time",
         "The nameservers of this machine are away or slow; half of timeouts.connect is the limit. "
         "No instance is blamed, and names that were known before are used on.",
+    ),
+    Failure.NO_LOCAL_PORT: Verdict(
+        503, _G, _ALWAYS,
+        "The gateway has no port left to connect to the instance from",
+        "Widen net.ipv4.ip_local_port_range, or keep connections longer. No instance is blamed.",
     ),
     Failure.CONNECT_FAILED: Verdict(
         502, _U, _ALWAYS,

@@ -155,6 +155,7 @@ _LENGTH_BESIDE_HOST: Final = {
     b"Content-LengthHost": 2,
     b"content-lengthhost": 2,
 }
+_MOST_LISTED: Final = 100
 _ZERO: Final = ord("0")
 _MOST_DIGITS: Final = 18
 _NO_CONTENT: Final = 204  # RFC 9110 §8.6: never with a length
@@ -221,7 +222,8 @@ def host_and_length(parts: list[bytes]) -> tuple[bytes, int] | None:
 def read_request(request: Request, parts: list[bytes]) -> Special:
     """Find the fields that steer a request, by name in lower case; all others cross as they are.
 
-    `parts` are its lines as `split_request` splits them. What crosses is `request.crossing` then,
+    `parts` are its lines as `split_request` splits them. Raises FramingError for lists that are too
+    long. What crosses is `request.crossing` then,
     and what the peer says of who asked is `request.received`.
     """
     found: Special = {}
@@ -399,8 +401,11 @@ def connection_names(value: bytes) -> frozenset[bytes]:
 def listed(value: bytes) -> set[bytes]:
     """Read the members of a list in a field, lower-case (RFC 9110 §5.6.1); empty ones are none.
 
-    Each different member is looked at once: a list may have tens of thousands that are the same.
+    Raises FramingError for more than anybody has a use for: tens of thousands of them would take
+    milliseconds, and many clients could send them at the same time.
     """
+    if value.count(b",") > _MOST_LISTED:
+        raise FramingError("a field lists too many members")
     members = {member.strip(b" \t") for member in set(value.lower().split(b","))}
     members.discard(b"")
     return members

@@ -16,6 +16,10 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 _REMEMBERED: Final = 4096
+# So many proxies stand behind one another nowhere, and each address that is new costs some time.
+_MOST_HOPS: Final = 50
+# IPv6 in brackets, with a zone and a port; what is longer is no address, and is not kept.
+_LONGEST_ADDRESS: Final = 64
 # With a port, as some proxies write them, and IPv6 in brackets (RFC 7239 §6).
 _WITH_PORT: Final = re.compile(r"\[(?P<v6>[^]]+)\](?::[0-9]{1,5})?|(?P<v4>[0-9.]+):[0-9]{1,5}")
 
@@ -39,12 +43,14 @@ class TrustedProxies:
         """Find the client: the last of a chain that is not trusted, seen from this address.
 
         `chain` is X-Forwarded-For as the peer at `address` sent it. Where all are trusted the
-        client is the first one. An entry that is no address ends the walk before it. Where the peer
-        has no address, the last entry stands for it, whatever that is.
+        client is the first one, or the fiftieth from the right. An entry that is no address ends
+        the walk before it. Where the peer has no address, the last entry stands for it, whatever
+        that is.
         """
         client = address or chain.rpartition(b",")[2].strip(b" \t")
-        for entry in reversed(chain.decode("latin-1").split(",")):
-            found = self.read(entry.strip(" \t"))
+        for entry in reversed(chain.decode("latin-1").rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
+            text = entry.strip(" \t")
+            found = self.read(text) if len(text) <= _LONGEST_ADDRESS else None
             if found is None:
                 break
             client, is_trusted = found

@@ -150,6 +150,8 @@ class Watcher:
                         await self._round_or_recover()
                 except TimeoutError:
                     self._begin_anew()
+                if self._is_asked_again:  # in the very turn in which the round ended
+                    self._begin_anew()
         finally:
             self._disarm()
             await self._leave_watch()

@@ -56,10 +56,14 @@ def _accept_unusual(
     request: Request, parts: list[bytes], next_id: Callable[[], bytes]
 ) -> Refusal | None:
     is_http10 = request.is_http10
-    found = read_request(request, parts)
+    request.request_id = next_id()
+    try:
+        found = read_request(request, parts)
+        options = _options(found.get(b"connection", []))
+    except FramingError as error:
+        return Failure.BAD_REQUEST, str(error)
     hosts = found.get(b"host", [])
-    request.request_id = _believed_id(request) or next_id()
-    options = _options(found.get(b"connection", []))
+    request.request_id = _believed_id(request) or request.request_id
     request.keeps_alive = b"close" not in options and (b"keep-alive" in options or not is_http10)
     if not is_token(request.method) or request.method == b"CONNECT":
         return Failure.NOT_IMPLEMENTED, "this method is not for a gateway"

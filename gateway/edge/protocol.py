@@ -462,8 +462,12 @@ class ClientConnection(asyncio.Protocol):
         return self._is_choked or (self._exchange is None and bool(self._reader.begun))
 
     def finish(self) -> None:
-        """Say `Connection: close` with the response in hand; an idle connection stays open."""
-        if self._exchange is not None:
+        """Say `Connection: close` with the response in hand; an idle connection stays open.
+
+        Where its head has left already, without that, the next response says it: the client may
+        have sent its next request before it could know.
+        """
+        if self._exchange is not None and not self._exchange.status:
             self._stays = False
 
     def shutdown(self) -> None:

@@ -12,6 +12,7 @@ requests on the same core would feel that where there are many instances.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import ssl
@@ -22,7 +23,7 @@ from typing import Protocol
 from gateway.core.model import Instance
 from gateway.core.policy import HealthCheckPolicy
 from gateway.core.units import format_duration
-from gateway.names import connect_first
+from gateway.names import OUR_OWN_LACK, NameLateError, connect_first
 from gateway.pem import why_refused
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -38,6 +39,7 @@ _TLS_END_WITHIN_S = 1.0
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _LAST_CHUNK = b"0\r\n\r\n"
+_OF_OURS = OUR_OWN_LACK | {errno.EADDRNOTAVAIL}
 _BODILESS = frozenset({204, 304})
 _ENDLESS = "endless interim answers"
 _NOT_HTTP = "what came back is not HTTP/1.1"
@@ -65,6 +67,8 @@ async def probe(
 ) -> str | None:
     """Check once, and say in words what is wrong; None when nothing is.
 
+    Raises NameLateError where it is we who lack something: that says nothing of the instance.
+
     `secured` is None for an instance without TLS. `addresses` are those of its host, None where
     that is an address itself.
     """
@@ -80,6 +84,8 @@ async def probe(
     except TimeoutError:
         return f"{what}: no result within {format_duration(policy.timeout_s)}"
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        if isinstance(error, OSError) and error.errno in _OF_OURS:
+            raise NameLateError(f"{what}: {reason_of(error)}") from error
         # A name that cannot be a host name is a UnicodeError, and that is a ValueError.
         return f"{what}: {reason_of(error)}"
     passed = any(status in some for some in policy.expect)

@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
-from gateway.names import GroupOfNames, NameLateError, Names, connect_first
+from gateway.names import OUR_OWN_LACK, GroupOfNames, NameLateError, Names, connect_first
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.sides import Carried
@@ -26,8 +26,6 @@ from gateway.proxy.upstream import UpstreamConnection
 from gateway.runtime.backlog import Backlog
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.secured import SecuredConnection
-
-_OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 MAX_IDLE = 256
 TRUSTED_IDLE_S = 1.0
@@ -194,8 +192,10 @@ class Pool:
             failure, reason = Failure.CONNECT_FAILED, str(error)
             if tls is not None and is_of_tls(error):
                 failure, reason = Failure.TLS_FAILED, reason_of(error)
-            elif isinstance(error, OSError) and error.errno in _OUR_OWN_LACK:
+            elif isinstance(error, OSError) and error.errno in OUR_OWN_LACK:
                 failure = Failure.OVER_CAPACITY  # no instance is to blame for that
+            elif isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+                failure = Failure.NO_LOCAL_PORT  # nor for that, and another one may have some left
             exchange.upstream_failed(failure, f"{instance.authority}: {reason}", self._clock())
             return
         self._connecting.pop(exchange, None)

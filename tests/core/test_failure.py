@@ -27,6 +27,7 @@ PROMISES = {
     "breakers_open": (503, Side.UPSTREAM, _NEVER, False),
     "all_unreachable": (503, Side.UPSTREAM, _NEVER, False),
     "dns_timeout": (504, Side.NOBODY, _ALWAYS, False),
+    "no_local_port": (503, Side.GATEWAY, _ALWAYS, False),
     "connect_failed": (502, Side.UPSTREAM, _ALWAYS, True),
     "tls_failed": (502, Side.UPSTREAM, _ALWAYS, True),
     "connect_timeout": (504, Side.UPSTREAM, _ALWAYS, True),

@@ -118,3 +118,19 @@ def test_a_peer_shows_who_it_is() -> None:
         Peer(b"192.0.2.1", b"http", is_trusted=False)
     )
     assert "<Peer http 10.0.0.2, trusted>" == repr(Peer(b"10.0.0.2", b"http", is_trusted=True))
+
+
+def test_a_chain_without_end_is_not_read_to_its_begin() -> None:
+    """Thousands of addresses in one field would take a tenth of a second."""
+    proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
+    chain = b", ".join(b"10.0.%d.%d" % divmod(number, 200) for number in range(5000))
+
+    assert proxies.client_behind(b"10.9.9.9", chain) == b"10.0.24.150"
+    assert proxies.read.cache_info().misses == 50
+
+
+def test_what_is_too_long_for_an_address_is_none_and_is_not_kept() -> None:
+    proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
+
+    assert proxies.client_behind(b"10.9.9.9", b"1.2.3.4, " + b"1" * 65) == b"10.9.9.9"
+    assert proxies.read.cache_info().misses == 0

@@ -397,6 +397,29 @@ async def test_asked_again_it_ends_the_question_and_the_pause_and_begins_from_ze
         assert watcher.has_seen
 
 
+async def test_asked_again_in_the_turn_in_which_a_round_ends_it_begins_from_zero(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_round = Watcher._round
+    async with scene.running() as watcher:
+        await wait_until(lambda: scene.watches)
+
+        async def ends_as_it_is_asked(self: Watcher) -> None:
+            await whole_round(self)
+            self.ask_again()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Watcher, "_round", ends_as_it_is_asked)
+            scene.watch.play(answer(7, "a"), answer(8, "a"))
+            await wait_until(lambda: len(scene.watch.asked) == 3)
+        scene.watch.play(answer(9, "a"))
+        await wait_until(lambda: len(scene.watch.asked) == 4)
+        watcher.ask_again()
+        await wait_until(lambda: len(scene.watch.asked) == 5)
+
+    assert scene.watch.asked[-1] == 0
+
+
 async def test_many_instances_are_prepared_before_they_are_published(scene: Scene) -> None:
     """What listeners would do in one turn of the loop is done in many."""
     names = [f"i{number:05}" for number in range(MANY)]

@@ -314,6 +314,22 @@ async def test_the_answer_in_hand_says_close_when_the_gateway_begins_to_stop(vis
     assert [b"close"] == answer.values(b"connection")
 
 
+async def test_behind_a_response_whose_head_has_left_the_next_request_is_answered(
+    visit: Visit,
+) -> None:
+    """Its client may have sent that before it could know of anything."""
+    visit.send(GET)
+    visit.instance.head()
+    visit.connection.finish()
+    visit.instance.body(b"12345")
+    visit.instance.end()
+    assert visit.transport.ending == ""
+
+    visit.send(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert [200, 404] == [one.status for one in visit.answers(b"GET", b"GET")]
+
+
 async def test_an_idle_connection_stays_when_the_gateway_begins_to_stop(visit: Visit) -> None:
     visit.connection.finish()
     visit.send(GET)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 from collections.abc import AsyncIterator, Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
-from gateway.core.failure import Failure
+from gateway.core.failure import VERDICTS, Failure
 from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
@@ -301,6 +303,29 @@ async def test_a_refused_connection_is_connect_failed_and_names_the_instance(pla
         assert [Failure.CONNECT_FAILED] == waiter.heard
         assert waiter.detail.startswith(f"127.0.0.1:{up.port}: ")
         assert f"<Pool 127.0.0.1:{up.port}, 0 idle, 0 connecting>" == repr(pool)
+
+
+@pytest.mark.parametrize(
+    ("lack", "failure"),
+    [
+        (errno.EMFILE, Failure.OVER_CAPACITY),
+        (errno.ENOBUFS, Failure.OVER_CAPACITY),
+        (errno.EADDRNOTAVAIL, Failure.NO_LOCAL_PORT),
+    ],
+)
+async def test_what_we_lack_ourselves_is_no_failure_of_the_instance(
+    place: Place, monkeypatch: pytest.MonkeyPatch, lack: int, failure: Failure
+) -> None:
+    async def lacks(*_: object, **__: object) -> NoReturn:
+        raise OSError(lack, os.strerror(lack))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", lacks)
+    waiter = Waiter()
+    place.pool(on_port(80)).acquire(waiter(), place.clock())
+    await wait_until(lambda: waiter.heard)
+
+    assert [failure] == waiter.heard
+    assert not VERDICTS[failure].counts
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "\udc80"], ids=["too long", "surrogate"])
