@@ -87,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self._stays = True
         self._is_read = True
         self._is_lingering = False
+        self._is_at_end = False
         self._is_late = False
         self._is_head_timed = False
         self._is_choked = False
@@ -166,6 +167,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._framing is _TUNNEL:
             self._pass_on(reader.take_held())
+            if self._is_at_end and not reader.held_bytes:
+                self._outbox.send()
+                self._transport.close()
+                return
         else:
             try:
                 wrong = reader.go_on()
@@ -183,9 +188,13 @@ class ClientConnection(asyncio.Protocol):
             self.deadline_s = self._clock() + self._face.options.head_timeout_s
 
     def eof_received(self) -> bool:
-        """Take the end of what the client sends for its leaving, as all proxies do."""
+        """Take the end of what the client sends for its leaving, as all proxies do.
+
+        True keeps the connection: what of a tunnel waits for its turn goes on before it ends.
+        """
         self._outbox.send()  # what it was told in this turn still leaves
-        return False
+        self._is_at_end = self._framing is _TUNNEL and bool(self._reader.held_bytes)
+        return self._is_at_end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the Exchange that its client left."""

@@ -88,6 +88,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._has_put_off = False
         self._has_ended = False
         self._is_at_end = False
+        self._is_end_told = False
         self._error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
@@ -128,7 +129,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
             return True  # what is here already is looked at before the end
         if self._state is _OPEN:
             self._read()
-        return False
+        return self._state is _OPEN  # the protocol closes it when it has done its work
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the protocol, or whoever waits for the session."""
@@ -251,12 +252,13 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _end_reading(self) -> None:
         """Tell the protocol that the other side has ended the session, well or not."""
-        if self._state is not _OPEN:
+        if self._state is not _OPEN or self._is_end_told:
             return
         if self._error is None or isinstance(self._error, ssl.SSLEOFError):
             self._error = None  # well, or cut: the protocol can ask the session
-            self._protocol.eof_received()
-            self.close()
+            self._is_end_told = True
+            if not self._protocol.eof_received():
+                self.close()
         else:
             self._send()
             self._start_ending()
@@ -337,6 +339,8 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         if not self._is_paused or self._state is not _OPEN:
             return
         self._is_paused = False
+        if self._is_end_told:
+            return
         if self._incoming.pending or self._session.pending() or self._is_at_end:
             self._has_put_off = True
             self._backlog.add(self)

@@ -119,6 +119,10 @@ class SecuredClient(RawClient):
             self._writer.write(raw)
             await self._writer.drain()
 
+    def end(self) -> None:
+        """End the session as it should be ended, with close_notify behind what was sent."""
+        self._writer.close()
+
     async def read_some(self) -> bytes:
         if self._reader is None or self._unread:
             return await super().read_some()

@@ -14,7 +14,7 @@ import pytest
 from gateway.core.breaker import BreakerState
 from tests.fakes.client import BrokenOffError, RawClient
 from tests.fakes.gateway import RunningGateway, Serve, ask, fast_only, routes_file, routes_to
-from tests.fakes.scenes import app, respond
+from tests.fakes.scenes import app, head, play, reply, respond, stall
 from tests.fakes.tls import Authority, Pair, SecuredClient, TlsInstance
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import PATIENCE_S
@@ -47,6 +47,25 @@ def routes_over_tls(*urls: str, **tls: object) -> str:
     """Write routes to instances of one service, with what its `tls` says."""
     services = {"web": {"servers": list(urls), "tls": tls, "retry": {"attempts": len(urls)}}}
     return routes_file(services, {"match": {"path_prefix": "/"}, "service": "web"})
+
+
+async def test_what_a_client_sent_through_a_tunnel_before_it_ended_arrives_whole(
+    secured: Callable[..., RunningGateway], authority: Authority
+) -> None:
+    """Thousands of small frames are passed on in shares, and some wait when the end comes."""
+    switch = head(101, [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
+    frames = b"\x82\x81\0\0\0\0a" * 20_000
+    async with ScriptedUpstream() as web, secured(routes_to(web)) as gateway:
+        web.on_request(play(reply(switch), stall()))
+        async with SecuredClient(gateway.tls_port) as client:
+            await client.secure(authority.client_context())
+            await client.send(ask("/", "GET", ("Connection", "Upgrade"), ("Upgrade", "websocket")))
+            await client.read_response()
+            await client.send(frames)
+            client.end()
+            await web.wait_until(lambda: not web.connections[0].is_open())
+
+    assert web.connections[0].received.endswith(b"\r\n\r\n" + frames)
 
 
 # --- Instances -----------------------------------------------------------------------------------
