@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sys
 from enum import IntEnum
 from typing import Any, Final, cast
 
@@ -31,6 +32,8 @@ from gateway.runtime.pieces import Buffer
 from gateway.runtime.unread import read_unread
 
 _RECORD_BYTES: Final = 16 * 1024  # RFC 8446 §5.1
+# A record may hold a single byte; 64 KiB of such records take some 20 ms.
+_MOST_RECORDS: Final = 256
 _BROKEN_OFF: Final = "the connection was closed"
 
 
@@ -211,32 +214,50 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         The session gets a record's worth at a time: its memory grows to what it once held.
         """
         pieces: list[bytes] = []
-        view, incoming = self._view, self._incoming
-        try:
-            if not nbytes:
-                self._decrypt(pieces)
-            for start in range(0, nbytes, _RECORD_BYTES):
-                incoming.write(view[start : min(start + _RECORD_BYTES, nbytes)])
-                self._decrypt(pieces)
-        except ssl.SSLZeroReturnError:
-            self._has_ended = True
-        except ssl.SSLError as error:
-            self._error = error
+        has_more = self._decrypt_read(nbytes, pieces)
         if self._outgoing.pending:
             self._send()
         if pieces:
             self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if self._has_ended or self._is_at_end or self._error is not None:
+        if has_more:
+            self._put_off_rest()
+        elif self._has_ended or self._is_at_end or self._error is not None:
             self._end_reading()
 
-    def _decrypt(self, pieces: list[bytes]) -> None:
-        """Decrypt what the session was given, up to a record that is not whole yet."""
+    def _decrypt_read(self, nbytes: int, pieces: list[bytes]) -> bool:
+        """Decrypt as `_read` does; True if there is more than one turn should take."""
+        view, incoming, has_more = self._view, self._incoming, False
+        try:
+            if not nbytes:
+                return self._decrypt(pieces)
+            for start in range(0, nbytes, _RECORD_BYTES):
+                incoming.write(view[start : min(start + _RECORD_BYTES, nbytes)])
+                has_more = self._decrypt(pieces)
+        except ssl.SSLZeroReturnError:
+            self._has_ended = True
+        except ssl.SSLError as error:
+            self._error = error
+        return has_more and self._error is None and not self._has_ended
+
+    def _put_off_rest(self) -> None:
+        """Look at the rest in a later turn; one that is paused does so when it is resumed."""
+        if self._state is _OPEN and not self._is_paused:
+            self._put_off()
+
+    def _decrypt(self, pieces: list[bytes], most: int = _MOST_RECORDS) -> bool:
+        """Decrypt what the session was given, up to a record that is not whole yet.
+
+        True if there were more than `most` pieces: the rest is for a later turn.
+        """
         session, incoming = self._session, self._incoming
         with contextlib.suppress(ssl.SSLWantReadError):
             while incoming.pending or session.pending():
+                if len(pieces) >= most:
+                    return True
                 if not (data := session.read(_RECORD_BYTES)):
                     raise ssl.SSLZeroReturnError
                 pieces.append(data)
+        return False
 
     def read_unread(self) -> bytes:
         """Return what was sent before the plain connection was lost and is not passed on yet.
@@ -247,7 +268,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         if self._error is None:
             with contextlib.suppress(ssl.SSLError):  # an end of the session, or a record cut short
                 self._incoming.write(read_unread(self._plain))
-                self._decrypt(pieces)
+                self._decrypt(pieces, sys.maxsize)
         return b"".join(pieces)
 
     def _end_reading(self) -> None:

@@ -12,6 +12,7 @@ from gateway.core.headers import (
     is_plain_host,
     is_token,
     is_valid_host,
+    listed,
     parse_length,
     read_request,
     split_request,
@@ -387,6 +388,14 @@ def test_a_request_without_a_host_is_given_one_first_of_all(fields: Fields) -> N
     lines = with_host(lines_of(fields), b"web")
 
     assert fields_of(lines) == [(b"Host", b"web"), *fields]
+
+
+def test_a_list_of_more_than_anybody_has_a_use_for_is_refused() -> None:
+    """Tens of thousands of names in Connection take milliseconds, for each of many clients."""
+    assert len(listed(b",".join(b"a%d" % number for number in range(101)))) == 101
+
+    with pytest.raises(FramingError, match="too many"):
+        listed(b"a," * 101)
 
 
 def test_host_says_something_else_where_it_stands() -> None:

@@ -29,6 +29,7 @@ class Recorder(asyncio.Protocol):
     def __init__(self) -> None:
         self.events: list[str] = []
         self.data = bytearray()
+        self.largest_bytes = 0
         self.transport: SecuredConnection
         self.lost: BaseException | None = None
         self.mistake: Exception | None = None
@@ -44,6 +45,7 @@ class Recorder(asyncio.Protocol):
         if self.events[-1] != "data":
             self.events.append("data")
         self.data += data
+        self.largest_bytes = max(self.largest_bytes, len(data))
         if self.mistake is not None:
             raise self.mistake
 
@@ -190,6 +192,20 @@ async def test_what_comes_is_passed_on_in_order(
         await wait_until(lambda: len(stage.recorder.data) == size_bytes)
 
     assert sent == stage.recorder.data
+
+
+async def test_records_of_one_byte_are_taken_in_shares_and_all_before_the_end(
+    authority: Authority,
+) -> None:
+    """A read of 64 KiB holds thousands of them, and each takes some microseconds."""
+    async with opened(authority, serves=True) as (stage, other):
+        for _ in range(2000):  # all of it is there before the loop reads once
+            other.send(b"x")
+        other.shutdown(socket.SHUT_WR)
+        await wait_until(lambda: "eof" in stage.recorder.events)
+
+    assert stage.recorder.data == b"x" * 2000
+    assert stage.recorder.largest_bytes <= 256
 
 
 async def test_what_comes_right_behind_the_handshake_is_passed_on(authority: Authority) -> None:
