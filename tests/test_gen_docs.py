@@ -55,7 +55,7 @@ def test_every_key_and_every_variable_has_a_row() -> None:
         ("services.NAME.servers[]", "| `weight` | whole number, 1 or more, 65535 or less | `1` |"),
         ("top", "| `version` | `1` | required |"),
         ("top", "| `services` | mapping | - |"),
-        ("settings", "| `GATEWAY_BIND` | `host:port` | `127.0.0.1:8080` |"),
+        ("settings", "| `GATEWAY_BIND` | `host:port` or `off` | `127.0.0.1:8080` |"),
         ("settings", "| `GATEWAY_CONSUL_TOKEN`<br>`CONSUL_HTTP_TOKEN` | text | - |"),
         ("settings", "| `GATEWAY_CONSUL_WAIT` | duration | `30s` |"),
         ("settings", "| `GATEWAY_MAX_REQUEST_LINE` | size, 1 or more | `8KiB` |"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo.ports import free_ports
 from tests.fakes.client import Answer, RawClient
 from tests.fakes.gateway import ask, routes_to
 from tests.fakes.gateway_run import clean_environment
@@ -40,6 +42,14 @@ def hypercorn_config() -> str:
     return page.partition("```toml\n")[2].partition("```")[0]
 
 
+def port_of_nobody() -> int:
+    """Choose a port that no other test can be given by the system meanwhile."""
+    while True:
+        port = random.randrange(20_000, 30_000)  # below those that are given out
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     environment = clean_environment(
         GATEWAY_CONFIG="routes.yaml", GATEWAY_REGISTRY="static", GATEWAY_STATE_DIR="off"
@@ -55,7 +65,7 @@ async def running(
     server: str, routes: str, folder: Path
 ) -> AsyncIterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run the gateway under a server; give its port and its process."""
-    port = free_ports(1)[0]
+    port = port_of_nobody()
     (folder / "routes.yaml").write_text(routes, encoding="utf-8")
     (folder / "hypercorn.toml").write_text(hypercorn_config(), encoding="utf-8")
     program, *arguments = server.split()
