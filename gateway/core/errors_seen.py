@@ -18,7 +18,7 @@ _LEAST_SHARE = 0.1
 
 
 class ErrorShare(NamedTuple):
-    """`errors` of `ended` requests went wrong: failed attempts, and responses with a 5xx status."""
+    """`errors` of `ended` requests got a response with a 5xx, or another retriable, status."""
 
     errors: int
     ended: int

@@ -22,6 +22,7 @@ from gateway.core.breaker import Breaker, Permit
 from gateway.core.breakers import Breakers
 from gateway.core.doubts import Asker, Witnesses
 from gateway.core.errors_seen import ErrorShare, ErrorsSeen
+from gateway.core.failure import Failure
 from gateway.core.hashing import hash64
 from gateway.core.health import UNKNOWN, CheckState
 from gateway.core.identity import client_of
@@ -35,6 +36,7 @@ from gateway.core.tiers import tiers_of
 
 P = TypeVar("P")
 
+_BAD_STATUS = Failure.RETRIABLE_STATUS.value
 _KEPT_FAILURES = 5
 _MADE_AT_ONCE = 32
 _LATENCY_MEMORY_S = 10.0
@@ -169,20 +171,19 @@ class Member(Generic[P]):
         Of one that never answered nothing is known to go by, and it must not look like the fastest.
         """
         self.note_witnesses()
-        self._note_error(failure, detail, now_s)
+        self.failures.append(SeenFailure(now_s, failure, detail))
+        if failure == _BAD_STATUS:  # of all others Breakers tell, as long as they last
+            self.errors.note(now_s, self.breaker.ended_count)
         self.observe(max(latency_s, self.latency_s or _FAILED_LATENCY_S), now_s)
 
     def note_server_error(self, status: int, now_s: float) -> None:
         """Keep a 5xx response that is no failed attempt: the instance answered, and not well."""
-        self._note_error("server_error", f"the instance answered {status}", now_s)
+        self.failures.append(SeenFailure(now_s, "server_error", f"the instance answered {status}"))
+        self.errors.note(now_s, self.breaker.ended_count)
 
     def error_share(self, now_s: float) -> ErrorShare:
         """Return how many of its latest requests went wrong."""
         return self.errors.share(now_s, self.breaker.ended_count)
-
-    def _note_error(self, failure: str, detail: str, now_s: float) -> None:
-        self.failures.append(SeenFailure(now_s, failure, detail))
-        self.errors.note(now_s, self.breaker.ended_count)
 
     def cool(self, now_s: float) -> None:
         """Forget a little of the latency when nothing is asked, so that it is asked again."""
