@@ -275,7 +275,7 @@ class _PollSource:
 class Consul:
     """One Consul: a source for polls, a probe, and a source of its own for each watch.
 
-    Each asker has a client with one connection: in one big pool, the work of httpx grows with the
+    Each watch has a client with one connection: in one big pool, the work of httpx grows with the
     square of the requests in flight. All share one SSLContext, which is slow to build. An async
     context manager; whoever opens a watch closes it.
 
@@ -289,12 +289,12 @@ class Consul:
         self._tls = ssl_context(options, self._base_url)
         self._names = Names()
         self._bodies = Bodies()
-        self._control = tuple(OneConnection(self._client) for _ in range(3))
-        for_probe, for_sight, for_polls = self._control
-        self._api = self._small_api(for_probe)
+        # Shared by the probe, polls and Sight: at Consul's limit no further one could be opened.
+        self._control = OneConnection(partial(self._client, 3))
+        self._api = self._small_api(self._control)
         # It finds out whether an empty answer is true.
-        self._sight = Sight(self._small_api(for_sight).catalog)
-        self.poll = _PollSource(ConsulSource(for_polls, options, self._bodies, self._sight))
+        self._sight = Sight(self._small_api(self._control).catalog)
+        self.poll = _PollSource(ConsulSource(self._control, options, self._bodies, self._sight))
         self._token = self._read_token()
 
     async def __aenter__(self) -> Self:
@@ -306,8 +306,7 @@ class Consul:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in self._control:
-            await connection.aclose()
+        await self._control.aclose()
 
     def open_watch(self) -> ConsulSource:
         """Make a source with a connection of its own, opened at the first question."""
@@ -342,8 +341,8 @@ class Consul:
         adapter = HttpxAdapter(connection, options, small, timeout_s=options.probe_timeout_s)
         return _Api(adapter, options)
 
-    def _client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
+    def _client(self, max_connections: int = 1) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=None)
         return httpx.AsyncClient(
             base_url=self._base_url,
             transport=NamedTransport(
