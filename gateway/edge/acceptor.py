@@ -251,7 +251,8 @@ class Acceptor:
                 make = partial(self._make, told, place)
                 await self._loop.connect_accepted_socket(make, sock)
             else:
-                await self._secure(self._make(told, place), sock, first.tls)
+                peer = self._address_of(address, told)
+                await self._secure(self._make(told, place), sock, first.tls, peer)
         except (OSError, ProxyProtocolError) as error:
             _log.debug("connection_refused", reason=str(error) or type(error).__name__)
             return False
@@ -260,13 +261,22 @@ class Acceptor:
             return False
         return True
 
-    async def _secure(self, protocol: asyncio.Protocol, sock: socket.socket, tls: Tls) -> None:
+    def _address_of(self, address: str, told: Told | None) -> bytes:
+        """Tell for whose address a connection takes its turns."""
+        if self._entrance is None:
+            return address.encode("latin-1")
+        return self._entrance.peer_of(address, told).address
+
+    async def _secure(
+        self, protocol: asyncio.Protocol, sock: socket.socket, tls: Tls, peer: bytes
+    ) -> None:
         """Shake hands; raises OSError where the client does not, or not in time."""
         secured = SecuredConnection(
             protocol,
             tls.context,
             buffer=tls.buffer,
             backlog=tls.backlog,
+            peer=peer,
             server_name=None,
             shutdown_timeout_s=tls.shutdown_timeout_s,
         )

@@ -40,6 +40,7 @@ from gateway.edge.wire import (
     last_chunk,
 )
 from gateway.proxy.exchange import Exchange
+from gateway.runtime.backlog import LONG_READ_BYTES
 from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, read_in_pieces
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_in_pieces()
         self._set_reading()
         if self._may_go_on():
-            self._backlog.add(self)
+            self._backlog.add(self, self._reader.peer.address)
 
     def _may_go_on(self) -> bool:
         """Tell whether what is held may be looked at now."""
@@ -203,7 +204,7 @@ class ClientConnection(asyncio.Protocol):
         self._engine.deadlines.watched.discard(self)
         assert self._place is not None, "it was made before it was lost"
         self._place.leave()
-        self._backlog.discard(self)
+        self._backlog.discard(self, self._reader.peer.address)
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -234,6 +235,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._reader.begun:
             self._refuse(Failure.REQUEST_TIMEOUT, "the head of the request did not come in time")
             self.flush()
+        elif self._waits_for_turn:
+            self.deadline_s = now_s + self._keepalive_timeout_s
         else:
             self._linger()
 
@@ -252,6 +255,10 @@ class ClientConnection(asyncio.Protocol):
         One that the client does not read counts too, or answers would pile up here.
         """
         return self._exchange is not None or self._is_lingering or self._is_choked
+
+    def is_turn_over(self) -> bool:
+        """Tell whether the time for long reads is used up in this turn of the loop."""
+        return self._backlog.is_over()
 
     def request_begun(self, request: Request, refusal: Refusal | None) -> None:
         """Start the request."""
@@ -327,6 +334,8 @@ class ClientConnection(asyncio.Protocol):
             self._read_in_pieces()
         if reader.held_bytes:
             reader.hold(reader.take_held() + data)
+        elif len(data) > LONG_READ_BYTES and self._backlog.is_over():
+            reader.hold(data)
         else:
             size_bytes = exchange.tunnel.passes_on(data)
             if size_bytes < len(data):
@@ -421,7 +430,7 @@ class ClientConnection(asyncio.Protocol):
         """Go on reading the client."""
         self._is_held = False
         if self._reader.held_bytes:
-            self._backlog.add(self)
+            self._backlog.add(self, self._reader.peer.address)
         self._set_reading()
 
     # --- The drain and the limits ask, and tell -------------------------------------------------
@@ -439,9 +448,16 @@ class ClientConnection(asyncio.Protocol):
         """
         if self._exchange is not None or self._is_lingering or self._reader.begun:
             return inf
+        if self._waits_for_turn:
+            return inf
         if self._request_count:
             return self.deadline_s - self._keepalive_timeout_s
         return self.deadline_s - self._face.options.head_timeout_s
+
+    @property
+    def _waits_for_turn(self) -> bool:
+        """Whether a request has come that waits for its turn of the loop."""
+        return self._reader.held_bytes > 0 and self._may_go_on()
 
     @property
     def holds_place(self) -> bool:

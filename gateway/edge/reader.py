@@ -28,6 +28,7 @@ from gateway.core.headers import FramingError
 from gateway.core.heads import HEAD_END, end_of_head
 from gateway.core.message import NO_FIELDS, Fields, Peer, Request
 from gateway.edge.accept import Refusal, accept, read_target
+from gateway.runtime.backlog import LONG_READ_BYTES
 
 # llhttp also takes RTSP and ICE, and several spaces; a fragment is not sent (RFC 9110 §4.2.5).
 _USUAL_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1(?=\r\n)")
@@ -89,6 +90,10 @@ class Receiver(Protocol):
 
     def is_busy(self) -> bool:
         """Tell whether a request that was read is not answered yet: the next one must wait."""
+        ...
+
+    def is_turn_over(self) -> bool:
+        """Tell whether a long read must wait for a later turn of the loop."""
         ...
 
     def request_begun(self, request: Request, refusal: Refusal | None) -> None:
@@ -179,6 +184,9 @@ class RequestReader:
         if self._part is _HEAD and not self.begun and not self._receiver.is_busy():
             end = data.find(HEAD_END) + _HEAD_END_BYTES
             if _HEAD_END_BYTES < end <= self._max_head_bytes and data[0] not in _LINE_ENDS:
+                if end > LONG_READ_BYTES and self._receiver.is_turn_over():
+                    self.hold(data)
+                    return None
                 # Most often it is one whole head, perhaps with a body, and nothing else.
                 if end == len(data):
                     wrong = self._check(data) or self._begin(data, b"")
@@ -188,7 +196,14 @@ class RequestReader:
                 if wrong is not None:
                     self._part = _NOTHING
                 return wrong
-        return self._feed_pieces(data, 0, takes_head=True)
+        return self._feed_in_time(data, takes_head=True)
+
+    def _feed_in_time(self, data: bytes, *, takes_head: bool) -> Refusal | None:
+        """Read on, but hold a long read that this turn of the loop has no time for."""
+        if len(data) > LONG_READ_BYTES and self._receiver.is_turn_over():
+            self.hold(data)
+            return None
+        return self._feed_pieces(data, 0, takes_head=takes_head)
 
     def go_on(self) -> Refusal | None:
         """Do the same with what is held."""
@@ -333,7 +348,7 @@ class RequestReader:
         else:
             self._expect_body(request.length)
         self._receiver.request_begun(request, refusal)
-        return self._feed_pieces(rest, 0, takes_head=False) if rest else None
+        return self._feed_in_time(rest, takes_head=False) if rest else None
 
     def _what_is_too_large(self, line_bytes: int, lines: bytes) -> Refusal | None:
         limits = self._limits

@@ -21,6 +21,8 @@ from gateway.core.message import AnswerHead, Fields, Request, fields_of
 from gateway.proxy.tunnel import switched_to
 
 MAX_HEAD_BYTES: Final = 64 * 1024
+# Whatever is sent on purpose has fewer, and 64 KiB of them would take many milliseconds.
+MAX_FIELDS: Final = 1000
 SWITCHING_PROTOCOLS: Final = 101
 FIRST_FINAL: Final = 200
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})

@@ -226,6 +226,7 @@ class Pool:
             tls.context,
             buffer=self._buffer,
             backlog=self._backlog,
+            peer=self,
             server_name=tls.server_name,
             shutdown_timeout_s=_SHUTDOWN_TIMEOUT_S,
         )

@@ -22,6 +22,7 @@ from gateway.core.heads import HEAD_END, end_of_head
 from gateway.core.message import NO_FIELDS, AnswerHead, fields_of
 from gateway.proxy.answers import (
     FIRST_FINAL,
+    MAX_FIELDS,
     MAX_HEAD_BYTES,
     SWITCHING_PROTOCOLS,
     check_head,
@@ -30,7 +31,7 @@ from gateway.proxy.answers import (
 from gateway.proxy.loss import UNASKED, loss_of
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tls import was_cut
-from gateway.runtime.backlog import Backlog
+from gateway.runtime.backlog import LONG_READ_BYTES, Backlog
 from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, Buffer, read_in_pieces
 from gateway.runtime.secured import SecuredConnection
 from gateway.runtime.unread import read_unread
@@ -62,7 +63,11 @@ _HEAD, _LENGTH, _CHUNKS, _END, _TUNNEL, _OVER = _Part
 
 
 class Home(Protocol):
-    """Where a connection goes when it has nothing in hand."""
+    """Where a connection goes when it has nothing in hand: one for each instance."""
+
+    def __hash__(self) -> int:
+        """Tell it from others: its connections take turns together."""
+        ...
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """Take a connection that may carry another Exchange."""
@@ -148,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Go on reading the answer."""
         self._is_paused = False
         if self._rest:
-            self._backlog.add(self)
+            self._backlog.add(self, self._home)
         elif not self._is_lost:
             self._transport.resume_reading()
 
@@ -203,7 +208,7 @@ class UpstreamConnection(asyncio.Protocol):
             try:
                 start = self._read_head(exchange, data, 0, now_s) if self._part is _HEAD else 0
                 if start < len(data):
-                    self._read(exchange, data, start, now_s)
+                    self._read_in_time(exchange, data, start, now_s)
             except FramingError as error:
                 self._went_wrong(exchange, str(error), now_s)
             if self._exchange is exchange:
@@ -219,7 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (self._rest or self._is_paused or self._is_lost):
             self._transport.pause_reading()
         self._rest = rest
-        self._backlog.add(self)
+        self._backlog.add(self, self._home)
 
     def go_on(self) -> None:
         """Look at the next share of what was put off, unless it is held back; then read on."""
@@ -306,6 +311,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- What the instance sent ------------------------------------------------------------------
 
+    def _read_in_time(self, exchange: Carried, data: bytes, start: int, now_s: float) -> None:
+        """Read on, but put a long read off that this turn of the loop has no time for."""
+        if len(data) - start > LONG_READ_BYTES and self._backlog.is_over():
+            self._put_off(data[start:])
+        else:
+            self._read(exchange, data, start, now_s)
+
     def _read(self, exchange: Carried, data: bytes, start: int, now_s: float) -> None:
         """Read all of it from `start` on, or until the Exchange lets go; raises FramingError."""
         size_bytes, has_read_head = len(data), False
@@ -338,20 +350,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, exchange: Carried, data: bytes, start: int, now_s: float) -> int:
         """Read on in a head; return where it ended, or the data did."""
-        begun = self._begun
-        if begun:
-            end = end_of_head(begun, data, start)
+        found = data.find(HEAD_END, start)
+        if self._begun or not start <= found < start + LONG_READ_BYTES:
+            end, raw = self._read_long_head(data, start)
+            if not raw:
+                return end
         else:
-            found = data.find(HEAD_END, start)
-            end = found + _HEAD_END_BYTES if found >= 0 else 0
-        limit = start + MAX_HEAD_BYTES - len(begun)
-        if not 0 < end <= limit:
-            return self._begin_head(data[start:limit])
-        raw = data[start:end]
-        check_head(raw, self._parser)
-        if begun:
-            self._begun, self._parser = b"", None
-            raw = begun + raw
+            end = found + _HEAD_END_BYTES
+            raw = data[start:end]
+            check_head(raw, None)
         head = read_head(raw, exchange.request)
         if head.length and head.length == len(data) - end and head.has_body:
             # Most answers are small: their body has come with their head, and nothing else.
@@ -360,6 +367,27 @@ class UpstreamConnection(asyncio.Protocol):
             return len(data)
         self._take_head(exchange, head, now_s)
         return end
+
+    def _read_long_head(self, data: bytes, start: int) -> tuple[int, bytes]:
+        """Read on in a head that is long, or comes in pieces, if this turn has time for it.
+
+        Return where it ended, or the data did, and the head: empty if it is not whole yet.
+        """
+        if len(data) - start > LONG_READ_BYTES and self._backlog.is_over():
+            self._put_off(data[start:])
+            return len(data), b""
+        begun = self._begun
+        end = end_of_head(begun, data, start)
+        limit = start + MAX_HEAD_BYTES - len(begun)
+        if not 0 < end <= limit:
+            return self._begin_head(data[start:limit]), b""
+        raw = data[start:end]
+        check_head(raw, self._parser)
+        self._begun, self._parser = b"", None
+        raw = begun + raw
+        if raw.count(b"\n") > MAX_FIELDS:
+            raise FramingError(f"the head has more than {MAX_FIELDS} lines")
+        return end, raw
 
     def _begin_head(self, piece: bytes) -> int:
         """Keep a piece of a head that is not whole yet; what follows the limit is not looked at."""

@@ -24,10 +24,11 @@ import asyncio
 import contextlib
 import ssl
 import sys
+from collections.abc import Hashable
 from enum import IntEnum
 from typing import Any, Final, cast
 
-from gateway.runtime.backlog import Backlog
+from gateway.runtime.backlog import LONG_READ_BYTES, Backlog
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.unread import read_unread
 
@@ -54,8 +55,9 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     `ready` is done then; it raises ssl.SSLError or OSError where there is no session. It does not
     end by itself: whoever waits for it sets a limit and calls `abort`. `server_name` is who is
-    verified, None on the side that serves. `shutdown_timeout_s` is how long the other side may take
-    to end the connection after we have ended the session.
+    verified, None on the side that serves. `peer` is for whom it takes its turns in the Backlog.
+    `shutdown_timeout_s` is how long the other side may take to end the connection after we have
+    ended the session.
     """
 
     def __init__(  # noqa: PLR0913 -- they are all different things
@@ -65,6 +67,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         *,
         buffer: Buffer,
         backlog: Backlog,
+        peer: Hashable,
         server_name: str | None,
         shutdown_timeout_s: float,
     ) -> None:
@@ -75,6 +78,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._protocol = protocol
         self._view = buffer.view
         self._backlog = backlog
+        self._peer = peer
         self._shutdown_timeout_s = shutdown_timeout_s
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -118,6 +122,9 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         if state is _OPEN:
             if self._is_paused or self._has_put_off:
                 self._incoming.write(self._view[:nbytes])
+            elif nbytes > LONG_READ_BYTES and self._backlog.is_over():
+                self._incoming.write(self._view[:nbytes])
+                self._put_off()
             else:
                 self._read(nbytes)
         elif state is _HANDSHAKE:
@@ -138,7 +145,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         """Tell the protocol, or whoever waits for the session."""
         was_ready = self._state is not _HANDSHAKE
         self._state = _CLOSED
-        self._backlog.discard(self)
+        self._backlog.discard(self, self._peer)
         if self._timer is not None:
             self._timer.cancel()
         if was_ready:
@@ -164,7 +171,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         if not self._has_put_off:
             self._has_put_off = True
             self._plain.pause_reading()
-        self._backlog.add(self)
+        self._backlog.add(self, self._peer)
 
     def go_on(self) -> None:
         """Take the next step of the handshake, or look at what was put off."""
@@ -339,7 +346,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def abort(self) -> None:
         """Close at once."""
-        self._backlog.discard(self)
+        self._backlog.discard(self, self._peer)
         if self._state is _OPEN:
             self._state = _ENDING
         if hasattr(self, "_plain"):
@@ -364,7 +371,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
             return
         if self._incoming.pending or self._session.pending() or self._is_at_end:
             self._has_put_off = True
-            self._backlog.add(self)
+            self._backlog.add(self, self._peer)
         else:
             self._plain.resume_reading()
 

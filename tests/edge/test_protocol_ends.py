@@ -129,6 +129,20 @@ async def test_nothing_passes_before_the_switch_and_everything_after_it(
     assert visit.transport.written.endswith(b"Connection: Upgrade\r\n\r\nfrom the instance")
 
 
+async def test_a_long_read_of_a_tunnel_waits_when_the_time_of_the_turn_is_over(
+    visit: Visit,
+) -> None:
+    visit.send(OFFER)
+    switch(visit)
+
+    visit.stage.use_up_turn()
+    visit.connection.data_received(b"x" * 2000)
+    assert visit.instance.sent.endswith(b"\r\n\r\n")
+    visit.stage.pass_turns()
+
+    assert visit.instance.sent.endswith(b"\r\n\r\n" + b"x" * 2000)
+
+
 async def test_bytes_that_come_after_the_end_of_a_tunnel_are_dropped(visit: Visit) -> None:
     visit.send(OFFER)
     switch(visit)

@@ -89,6 +89,20 @@ async def test_a_client_that_does_not_read_the_end_of_its_answer_is_not_kept(vis
     visit.stage.assert_all_is_settled()
 
 
+async def test_a_request_that_waits_for_its_turn_makes_its_connection_busy(visit: Visit) -> None:
+    """Neither a drain nor its keep-alive ends it, and it gives way to nobody."""
+    visit.stage.use_up_turn()
+    visit.connection.data_received(GET.replace(b"Host", b"X: %b\r\nHost" % (b"x" * 1024)))
+    assert b"" == visit.transport.written
+    assert inf == visit.connection.spare_since_s
+    visit.stage.pass_time(HEAD_TIMEOUT_S + 1)
+    assert "" == visit.transport.ending
+
+    visit.stage.pass_turns()
+    visit.answers_with()
+    assert [200] == [one.status for one in visit.answers(b"GET")]
+
+
 # --- Who waits for whom --------------------------------------------------------------------------
 
 

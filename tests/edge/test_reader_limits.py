@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from copy import deepcopy
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.edge.reader import ReaderLimits
 from tests.fakes.reading import (
     CHUNKED,
     GET,
+    POST,
     ROOMY,
     Reading,
     RecordingReceiver,
@@ -270,3 +272,63 @@ def test_a_head_begins_with_its_first_byte_and_ends_with_its_last() -> None:
         seen.append(bool(reader.begun))
 
     assert [False] * 2 + [True] * (len(GET) - 1) + [False] == seen
+
+
+LONG_HEAD = b"GET /long HTTP/1.1\r\nHost: a\r\nCookie: %b\r\n\r\n" % (b"x" * 1024)
+LONG_CHUNKS = b"1\r\nx\r\n" * 200 + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "long"),
+    [
+        (b"", LONG_HEAD),
+        (GET[:10], b"a" * 1025),
+        (CHUNKED, LONG_CHUNKS),
+        (POST + b"Content-Length: 5000\r\n\r\n", b"x" * 5000),
+    ],
+    ids=["head", "rest of a head", "chunks", "body"],
+)
+def test_a_long_read_is_held_as_it_is_when_the_time_of_the_turn_is_over(
+    before: bytes, long: bytes
+) -> None:
+    receiver, prompt = RecordingReceiver(), RecordingReceiver()
+    reader, other = reader_for(receiver), reader_for(prompt)
+    for one in (reader, other):
+        one.feed(before)
+    told = deepcopy(receiver.reading)
+
+    receiver.is_late = True
+    assert reader.feed(long) is None
+    assert len(long) == reader.held_bytes
+    assert told == receiver.reading
+    wrong = reader.go_on()  # whoever calls this has time
+
+    assert other.feed(long) == wrong
+    assert prompt.reading == receiver.reading
+    assert not reader.held_bytes
+
+
+def test_long_chunks_behind_their_head_are_held_when_the_time_of_the_turn_is_over() -> None:
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+
+    receiver.is_late = True
+    reader.feed(CHUNKED + LONG_CHUNKS)
+    assert len(LONG_CHUNKS) == reader.held_bytes
+    assert reader.is_in_body
+    reader.go_on()
+
+    assert b"x" * 200 == receiver.reading.only.body
+
+
+def test_short_reads_are_looked_at_whatever_the_time_is() -> None:
+    receiver = RecordingReceiver()
+    reader = reader_for(receiver)
+
+    receiver.is_late = True
+    for piece in (GET, GET[:10], GET[10:], CHUNKED + b"1\r\nx\r\n", b"0\r\n\r\n"):
+        assert reader.feed(piece) is None
+        assert not reader.held_bytes
+
+    assert 3 == len(receiver.reading.requests)
+    assert 0 == receiver.late_count

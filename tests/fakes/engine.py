@@ -27,7 +27,7 @@ from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.sides import ConnectionPool
-from gateway.runtime.backlog import Backlog
+from gateway.runtime.backlog import TURN_S, Backlog
 from tests.fakes.clock import FakeClock
 from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient, FakeConnection, FakePool, RecordingObserver
@@ -76,6 +76,7 @@ class Stage:
         self.client_address = b"192.0.2.1"
         self.deadlines = Deadlines()
         self.turns: list[Callable[[], None]] = []
+        self.work_clock = FakeClock()
         self.observer = RecordingObserver()
         self.pools: dict[str, FakePool] = {}
         self.engine = Engine(
@@ -85,12 +86,17 @@ class Stage:
             observer=self.observer,
             deadlines=self.deadlines,
             outbox=at_once(),
-            backlog=Backlog(when=self.turns.append),
+            backlog=Backlog(self.work_clock, self.turns.append),
             tells_details=True,
         )
         self.route()
         if instances is not None:
             self.publish(instance(key) for key in instances)
+
+    def use_up_turn(self) -> None:
+        """Let somebody else's long reads take all the time that this turn of the loop has."""
+        assert not self.engine.backlog.is_over()
+        self.work_clock.advance(TURN_S)
 
     def pass_turns(self) -> None:
         """Let the turns of the loop pass that anybody waits for."""

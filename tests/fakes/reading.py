@@ -64,17 +64,24 @@ class Reading:
 class RecordingReceiver:
     """Takes what a reader tells. While `holds`, a request that was read keeps it busy.
 
+    With `is_late` the time for long reads is used up, and `late_count` is how often that was asked.
     `mistakes` names the calls that raise, `details` are the words of each refusal.
     """
 
     def __init__(self) -> None:
         self.reading = Reading()
         self.holds = False
+        self.is_late = False
+        self.late_count = 0
         self.mistakes: set[str] = set()
         self.details: list[str] = []
 
     def is_busy(self) -> bool:
         return self.holds and bool(self.reading.requests)
+
+    def is_turn_over(self) -> bool:
+        self.late_count += 1
+        return self.is_late
 
     def request_begun(self, request: Request, refusal: Refusal | None) -> None:
         if "request_begun" in self.mistakes:

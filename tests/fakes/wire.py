@@ -17,7 +17,7 @@ from gateway.core.message import AnswerHead, Fields, Request
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
-from gateway.runtime.backlog import Backlog
+from gateway.runtime.backlog import TURN_S, Backlog
 from gateway.runtime.pieces import Buffer
 from tests.fakes.clock import FakeClock
 from tests.fakes.outbox import at_once
@@ -194,8 +194,10 @@ class Line:
         self.home = FakeHome()
         self.transport = FakeTransport(is_tls=is_tls)
         self._turns: list[Callable[[], None]] = []
+        self._work_clock = FakeClock()
+        self._backlog = Backlog(self._work_clock, self._turns.append)
         self.connection = UpstreamConnection(
-            self.home, self.clock, outbox or at_once(), Backlog(when=self._turns.append), Buffer()
+            self.home, self.clock, outbox or at_once(), self._backlog, Buffer()
         )
         self.connection.connection_made(self.transport)
 
@@ -228,6 +230,11 @@ class Line:
             if not self.transport.is_aborted:
                 self.connection.data_received(read)
                 self.pass_turns()
+
+    def use_up_turn(self) -> None:
+        """Let somebody else's long reads take all the time that this turn of the loop has."""
+        assert not self._backlog.is_over()
+        self._work_clock.advance(TURN_S)
 
     def pass_turns(self, count: int | None = None) -> None:
         """Let so many turns of the loop pass; None for as many as anybody waits for."""

@@ -94,7 +94,7 @@ INSTANCES = {
     "frames of a WebSocket": (WEBSOCKET, Flood(start=SWITCHES, again=b"\x89\0")),
     "interim answers": (
         b"",
-        Flood(again=b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % (b"a:\r\n" * 14_000)),
+        Flood(again=b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % (b"Link: %b\r\n" % (b"a" * 50) * 900)),
     ),
     "commas in Connection": (
         b"",
@@ -249,15 +249,45 @@ async def test_nobody_waits_long_for_an_instance_that_floods(tmp_path: Path, nam
     assert waited_s < MOST_CPU_S
 
 
-async def test_many_clients_that_flood_share_one_turn(tmp_path: Path) -> None:
+MANY_CLIENTS = {
+    "answered 404": (30, get("/nowhere") * 4000),
+    "paths of escapes": (100, get("/" + "%bf" * 2500)),
+    "paths encoded twice": (100, get("/" + "%2525" * 1500)),
+    "a hundred fields": (100, get("/nowhere", *[("X_Forwarded_For", "a, " * 200)] * 95)),
+    "chunks of a byte": (100, TO_APP + b"1\r\nx\r\n" * 9000),
+}
+
+
+@pytest.mark.parametrize("name", MANY_CLIENTS)
+async def test_many_clients_that_flood_share_one_turn(tmp_path: Path, name: str) -> None:
     """What each of them may do in a turn is bounded, and so is what all of them may."""
+    count, blob = MANY_CLIENTS[name]
     async with stage(tmp_path) as play, AsyncExitStack() as stack:
-        flooding = [stack.enter_context(play.client()) for _ in range(30)]
-        blob = get("/nowhere") * 4000
+        flooding = [stack.enter_context(play.client()) for _ in range(count)]
 
         def flood() -> None:
             for one in flooding:
                 one.sendall(blob)
+
+        with play.client() as probe:
+            waited_s = play.wait_s(probe, flood)
+
+    assert waited_s < MOST_CPU_S
+
+
+@pytest.mark.parametrize("name", ["interim answers", "chunks of a byte"])
+async def test_many_connections_of_an_instance_share_one_turn(tmp_path: Path, name: str) -> None:
+    _, one = INSTANCES[name]
+    blob = one.start + one.again * (60_000 // len(one.again) or 1)
+    async with stage(tmp_path) as play, AsyncExitStack() as stack:
+        clients = [stack.enter_context(play.client()) for _ in range(100)]
+        for client in clients:
+            client.sendall(get("/instance"))
+        asked = [play.instance.asked.get(timeout=30) for _ in clients]
+
+        def flood() -> None:
+            for sock in asked:
+                roomy(sock).sendall(blob)
 
         with play.client() as probe:
             waited_s = play.wait_s(probe, flood)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from gateway.core.failure import Failure
-from gateway.proxy.answers import MAX_HEAD_BYTES
+from gateway.proxy.answers import MAX_FIELDS, MAX_HEAD_BYTES
 from gateway.proxy.upstream import INTERIM_ANSWERS_PER_S, MAX_INTERIM_ANSWERS
 from tests.fakes.wire import Line, answered
 
@@ -108,6 +110,23 @@ def test_a_head_of_more_than_64_kib_is_a_bad_response(reads: int) -> None:
     assert Failure.BAD_RESPONSE is exchange.failure[0]
     assert "too long" in exchange.failure[1]
     assert 1 == len(exchange.events)
+
+
+@pytest.mark.parametrize("reads", [1, 7], ids=["one read", "seven reads"])
+@pytest.mark.parametrize("status", [b"103 Early Hints", b"200 OK"], ids=["interim", "final"])
+def test_a_head_of_more_than_a_thousand_lines_is_a_bad_response(status: bytes, reads: int) -> None:
+    def head(count: int) -> bytes:
+        return b"HTTP/1.1 %b\r\n%b\r\n" % (status, b"a:\r\n" * count)
+
+    def cut(data: bytes) -> list[bytes]:
+        step = -(-len(data) // reads)
+        return [data[start : start + step] for start in range(0, len(data), step)]
+
+    _, exchange = answered(*cut(head(MAX_FIELDS - 2)))
+    assert status.split(b" ")[0] == b"%d" % cast("int", exchange.events[0][1])
+    _, exchange = answered(*cut(head(MAX_FIELDS)))
+
+    assert (Failure.BAD_RESPONSE, "the head has more than 1000 lines") == exchange.failure
 
 
 def test_a_head_that_never_ends_is_a_bad_response() -> None:

@@ -74,6 +74,46 @@ def test_of_small_frames_a_share_passes_in_each_turn() -> None:
     assert line.transport.is_read
 
 
+@pytest.mark.parametrize(
+    ("before", "long"),
+    [
+        ([], b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: %b\r\n\r\nok" % (b"x" * 1024)),
+        ([OK[:10]], b"00 OK\r\nContent-Length: 2\r\nX: %b\r\n\r\nok" % (b"x" * 1024)),
+        ([CHUNKED], b"1\r\nx\r\n" * 200 + b"0\r\n\r\n"),
+        ([SWITCHES], b"\x89\0" * 600),
+        ([], CHUNKED + b"1\r\nx\r\n" * 200 + b"0\r\n\r\n"),
+    ],
+    ids=["head", "rest of a head", "chunks", "frames", "chunks behind their head"],
+)
+def test_a_long_read_waits_when_the_time_of_the_turn_is_over(
+    before: list[bytes], long: bytes
+) -> None:
+    line, exchange = asked()
+    other, prompt = asked()
+    for one in (exchange, prompt):
+        one.request.upgrade = b"websocket" if SWITCHES in before else b""
+    line.receive(*before)
+    other.receive(*before, long)
+
+    line.use_up_turn()
+    in_one_read(line, long)
+    assert not line.transport.is_read
+    assert body_bytes(exchange) < body_bytes(prompt)
+    line.pass_turns()
+
+    assert prompt.events == exchange.events
+    assert line.transport.is_read
+
+
+def test_a_short_read_is_looked_at_whatever_the_time_is() -> None:
+    line, exchange = asked()
+
+    line.use_up_turn()
+    in_one_read(line, OK)
+
+    assert exchange.is_over
+
+
 def test_while_the_client_takes_nothing_no_share_is_passed_on() -> None:
     line, exchange = asked()
     in_one_read(line, CHUNKED + SMALL_CHUNKS)

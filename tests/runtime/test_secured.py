@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from gateway.proxy.tls import was_cut
-from gateway.runtime.backlog import Backlog
+from gateway.runtime.backlog import Backlog, Postponed
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.secured import SecuredConnection
 from tests.fakes.tls import Authority
@@ -129,6 +129,7 @@ async def staged(
             context or ours,
             buffer=Buffer(),
             backlog=backlog or Backlog(),
+            peer="the other side",
             server_name=None if serves else "localhost",
             shutdown_timeout_s=shutdown_timeout_s,
         )
@@ -206,6 +207,38 @@ async def test_records_of_one_byte_are_taken_in_shares_and_all_before_the_end(
 
     assert stage.recorder.data == b"x" * 2000
     assert stage.recorder.largest_bytes <= 256
+
+
+async def test_a_long_read_is_decrypted_later_when_the_time_of_the_turn_is_over(
+    authority: Authority,
+) -> None:
+    class Late(Backlog):
+        is_late = False
+        put_off_count = 0
+
+        def is_over(self) -> bool:
+            return self.is_late
+
+        def add(self, connection: Postponed, peer: Hashable) -> None:
+            self.put_off_count += 1
+            super().add(connection, peer)
+
+    backlog = Late()
+    counts: list[int] = []
+    async with staged(authority, serves=True, backlog=backlog) as stage:
+        other = await asyncio.to_thread(stage.shake_hands, serves=True)
+        await stage.ours.ready
+        with other:
+            for size_bytes, is_late in ((2000, False), (500, True), (2000, True)):
+                backlog.is_late, backlog.put_off_count = is_late, 0
+                before = len(stage.recorder.data)
+                other.sendall(b"x" * size_bytes)
+                await wait_until(
+                    lambda b=before, s=size_bytes: len(stage.recorder.data) == b + s  # type: ignore[misc]
+                )
+                counts.append(backlog.put_off_count)
+
+    assert [0, 0, 1] == counts
 
 
 async def test_what_comes_right_behind_the_handshake_is_passed_on(authority: Authority) -> None:
