@@ -60,7 +60,8 @@ def rendezvous(candidates: Sequence[S]) -> Pick[S]:
     without_key = p2c(candidates)
     weights = weights_of(candidates)
     score = _equal_scores if len(set(weights)) == 1 else _weighted_scores
-    shares = [BOUND * weight / sum(weights) for weight in weights]
+    share = BOUND / sum(weights)
+    shares = [share * weight for weight in weights]
 
     def pick(random: Random, key: RequestKey | None) -> S:
         if key is None or key.hash is None:
