@@ -7,12 +7,12 @@
     /api/services[/name]   the services in use, with every instance
 
 The one rule: GET and HEAD only, everything as JSON, nothing kept by caches. There is no token: the
-port belongs on loopback or in a private network, and it answers under its own names only.
+port belongs on loopback or in a private network, and it answers under its own names only. What may
+be long is made in steps, so that requests get their turns between them.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from gateway import __version__
 from gateway.admin import report
 from gateway.admin.hosts import OwnNamesOnly
 from gateway.admin.report import View
+from gateway.admin.steps import Pages, Steps, all_at_once, written
 
 _ENDPOINTS = ("/livez", "/readyz", "/health", "/api/routes", "/api/services")
 
@@ -45,7 +46,7 @@ class _JsonResponse(Response):
         super().__init__(content, status_code, {**always, **(headers or {})})
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, indent=2).encode() + b"\n"
+        return content if isinstance(content, bytes) else all_at_once(written(content))
 
 
 class _ProblemResponse(_JsonResponse):
@@ -84,6 +85,7 @@ class _Endpoints:
     def __init__(self, view: View, clock: Callable[[], float]) -> None:
         self._view = view
         self._clock = clock
+        self._pages = Pages()
 
     async def index(self, _request: Request) -> Response:
         return _JsonResponse({"gateway": __version__, "endpoints": _ENDPOINTS})
@@ -97,19 +99,24 @@ class _Endpoints:
         return _JsonResponse(readiness, status)
 
     async def health(self, _request: Request) -> Response:
-        return _JsonResponse(report.health(self._view, self._clock()))
+        return await self._page("health", lambda: report.health(self._view, self._clock()))
 
     async def routes(self, _request: Request) -> Response:
-        return _JsonResponse(report.routes(self._view))
+        return await self._page("routes", lambda: report.routes(self._view))
 
     async def services(self, _request: Request) -> Response:
-        return _JsonResponse(report.services(self._view, self._clock()))
+        return await self._page("services", lambda: report.services(self._view, self._clock()))
 
     async def service(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self._view.engine.fleets:
             raise HTTPException(HTTPStatus.NOT_FOUND, "no route goes to a service of that name")
-        return _JsonResponse(report.service(self._view, name, self._clock()))
+        return await self._page(
+            f"services/{name}", lambda: report.service(self._view, name, self._clock())
+        )
+
+    async def _page(self, name: str, begin: Callable[[], Steps[Any]]) -> Response:
+        return _JsonResponse(await self._pages.make(name, begin))
 
 
 async def _problem(_request: Request, error: Exception) -> Response:

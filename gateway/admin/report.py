@@ -1,7 +1,9 @@
 """What the admin port shows: plain values, made anew for each request from the live objects.
 
 The one rule: nothing here changes anything, and what is shown is what the engine goes by, not a
-copy that could differ. Instants are shown as seconds ago (`…age_s`, `since_s`) or ahead (`…in_s`).
+copy that could differ. What may be long is made in steps (`gateway.admin.steps`), and each instance
+is shown as it was at its step. Instants are shown as seconds ago (`…age_s`, `since_s`) or ahead
+(`…in_s`).
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from typing import Any, Protocol
 
 from gateway import __version__
 from gateway.admin.load import load_of
+from gateway.admin.steps import Steps, mapped
 from gateway.admin.verdict import verdict
 from gateway.core.breaker import Breaker, BreakerState
 from gateway.core.config import RoutingConfig
-from gateway.core.errors_seen import ErrorShare, sum_of
+from gateway.core.errors_seen import NO_ERRORS, ErrorShare, sum_of
 from gateway.core.fleet import Fleet, Member
 from gateway.core.model import Instance, Status
 from gateway.core.policy import RetryPolicy
@@ -111,13 +114,13 @@ def readiness(view: View) -> Json:
     }
 
 
-def health(view: View, now_s: float) -> Json:
+def health(view: View, now_s: float) -> Steps[Json]:
     """Sum up the whole gateway."""
     registries = [_registry(one, now_s) for one in view.registries]
-    services = {
-        name: _service_summary(fleet, view.catalog.get(name), now_s)
-        for name, fleet in sorted(view.engine.fleets.items())
-    }
+    services: Json = {}
+    for name, fleet in sorted(view.engine.fleets.items()):
+        yield
+        services[name] = yield from _service_summary(fleet, view.catalog.get(name), now_s)
     return {
         "status": _overall(registries, [service["status"] for service in services.values()]),
         "version": __version__,
@@ -132,22 +135,29 @@ def health(view: View, now_s: float) -> Json:
     }
 
 
-def routes(view: View) -> list[Json]:
+def routes(view: View) -> Steps[list[Json]]:
     """List the routes in the order of the file, each with all that holds for it."""
-    return [_route(target.route) for target in view.engine.targets]
+    return (yield from mapped(view.engine.targets, lambda target: _route(target.route)))
 
 
-def services(view: View, now_s: float) -> list[Json]:
+def services(view: View, now_s: float) -> Steps[list[Json]]:
     """List the services that a route goes to, with their instances."""
-    return [service(view, name, now_s) for name in sorted(view.engine.fleets)]
+    shown: list[Json] = []
+    for name in sorted(view.engine.fleets):
+        yield
+        shown.append((yield from service(view, name, now_s)))
+    return shown
 
 
-def service(view: View, name: str, now_s: float) -> Json:
+def service(view: View, name: str, now_s: float) -> Steps[Json]:
     """Show one service with every instance; raises KeyError when no route goes to it."""
     fleet = view.engine.fleets[name]
-    summary = _service_summary(fleet, view.catalog.get(name), now_s)
+    summary = yield from _service_summary(fleet, view.catalog.get(name), now_s)
     tier_of = {member: rank for rank, tier in enumerate(fleet.tiers) for member in tier}
-    members = [_member(member, tier_of.get(member), now_s) for member in fleet.members.values()]
+    members = yield from mapped(
+        tuple(fleet.members.values()),
+        lambda member: _member(member, tier_of.get(member), now_s),
+    )
     load = load_of(view.engine.loads, name)
     return {"name": name, **summary, "load": load, "instances": members}
 
@@ -171,57 +181,88 @@ def _registry(registry: Registry, now_s: float) -> Json:
     }
 
 
-def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json:
-    members = fleet.members.values()
-    counts = Counter(member.instance.status for member in members)
-    states = Counter(member.breaker.state(now_s) for member in members)
-    held_count = sum(member.instance.held for member in members)
-    shares = [member.error_share(now_s) for member in members]
+class _Tally:
+    """What is counted of a service: of each instance, and of each that may have requests."""
+
+    def __init__(self, now_s: float) -> None:
+        self._now_s = now_s
+        self.count = 0
+        self.statuses: Counter[Status] = Counter()
+        self.states: Counter[BreakerState] = Counter()
+        self.not_closed: list[Json] = []
+        self.held_count = 0
+        self.failing_count = 0
+        self.in_flight = 0
+        self.errors = NO_ERRORS
+        self.has_many_errors = False
+        self.meant_count = 0
+        self.closed_count = 0
+        self.can_serve = False
+        self.is_here = False
+        self.is_panic = True
+
+    def add(self, member: Member[Any]) -> None:
+        """Count an instance."""
+        instance, state = member.instance, member.breaker.state(self._now_s)
+        self.count += 1
+        self.statuses[instance.status] += 1
+        self.states[state] += 1
+        if state is not BreakerState.CLOSED:
+            shown = {"instance": instance.id, **_breaker(member.breaker, self._now_s)}
+            self.not_closed.append(shown)
+        self.held_count += instance.held
+        self.failing_count += member.check.is_failing
+        self.in_flight += member.in_flight
+        share = member.error_share(self._now_s)
+        self.errors = sum_of((self.errors, share))
+        self.has_many_errors |= share.is_high
+        self.meant_count += instance.is_routable
+
+    def add_routable(self, member: Member[Any]) -> None:
+        """Count one that may have requests."""
+        state = member.breaker.state(self._now_s)
+        self.closed_count += state is BreakerState.CLOSED
+        self.can_serve |= state is not BreakerState.OPEN
+        self.is_here |= member.instance.priority == 0
+        self.is_panic &= not member.instance.is_routable
+
+
+def _service_summary(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Steps[Json]:
+    tally = _Tally(now_s)
+    routable = [member for tier in fleet.tiers for member in tier]
+    yield from mapped(tuple(fleet.members.values()), tally.add)
+    yield from mapped(routable, tally.add_routable)
     return {
-        "status": _service_status(fleet, freshness, now_s, shares, held_count=held_count),
-        "instances": len(members),
-        **{status.value: counts[status] for status in Status},
-        "held": held_count,
-        "failing_checks": sum(member.check.is_failing for member in members),
-        "in_flight": sum(member.in_flight for member in members),
-        "errors": _errors(sum_of(shares)),
+        "status": _service_status(tally, freshness),
+        "instances": tally.count,
+        **{status.value: tally.statuses[status] for status in Status},
+        "held": tally.held_count,
+        "failing_checks": tally.failing_count,
+        "in_flight": tally.in_flight,
+        "errors": _errors(tally.errors),
         "snapshot": _snapshot(fleet, freshness, now_s),
         "breakers": {
-            state.value: states[state] for state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
+            state.value: tally.states[state]
+            for state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
         },
-        "open": [
-            {"instance": member.instance.id, **_breaker(member.breaker, now_s)}
-            for member in members
-            if member.breaker.state(now_s) is not BreakerState.CLOSED
-        ],
+        "open": tally.not_closed,
     }
 
 
-def _service_status(
-    fleet: Fleet[Any],
-    freshness: Freshness | None,
-    now_s: float,
-    shares: list[ErrorShare],
-    *,
-    held_count: int,
-) -> str:
+def _service_status(tally: _Tally, freshness: Freshness | None) -> str:
     """Say `down` if no request can be answered, `degraded` if somebody should have a look.
 
     What the registry says of an instance, critical as well as maintenance, is its business and no
     reason for a look here, as long as others are left in this datacenter. What our own checks say
     against the registry is one, and so are many errors of the service or of one instance.
     """
-    routable = [member for tier in fleet.tiers for member in tier]
-    closed = [one for one in routable if one.breaker.state(now_s) is BreakerState.CLOSED]
-    if not any(one.breaker.state(now_s) is not BreakerState.OPEN for one in routable):
+    if not tally.can_serve:
         return "down"
     is_fresh = freshness is not None and not freshness.is_stale
-    is_here = any(member.instance.priority == 0 for member in routable)
-    is_panic = not any(one.instance.is_routable for one in routable)
-    is_agreed = len(closed) == sum(one.instance.is_routable for one in fleet.members.values())
-    is_well = is_fresh and is_here and is_agreed and not held_count and not is_panic
-    has_errors = any(share.is_high for share in (*shares, sum_of(shares)))
-    return "ok" if is_well and not has_errors else "degraded"
+    is_agreed = tally.closed_count == tally.meant_count
+    is_well = is_fresh and tally.is_here and is_agreed and not tally.held_count
+    has_errors = tally.has_many_errors or tally.errors.is_high
+    return "ok" if is_well and not (tally.is_panic or has_errors) else "degraded"
 
 
 def _snapshot(fleet: Fleet[Any], freshness: Freshness | None, now_s: float) -> Json | None:

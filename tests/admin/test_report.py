@@ -10,6 +10,7 @@ import pytest
 
 from gateway import __version__
 from gateway.admin import report
+from gateway.admin.steps import all_at_once
 from gateway.core.gate import Gate
 from gateway.core.model import Status
 from gateway.core.policy import BalancingPolicy, ConcurrencyPolicy, RetryPolicy, Timeouts
@@ -31,7 +32,7 @@ def test_a_gateway_where_all_is_well() -> None:
     view = view_of("users")
     view.publish("users", instance("user-1"), instance("user-2"), confirmed_at_s=998.5)
 
-    health = report.health(view, 1000.0)
+    health = all_at_once(report.health(view, 1000.0))
 
     assert health == {
         "status": "ok",
@@ -78,7 +79,7 @@ def test_a_registry_that_is_away_degrades_and_says_since_when_and_why() -> None:
         )
     ]
 
-    health = report.health(view, 1000.0)
+    health = all_at_once(report.health(view, 1000.0))
 
     assert health["status"] == "degraded"
     assert health["registries"] == [
@@ -111,26 +112,26 @@ def test_a_registry_that_was_not_asked_yet_is_not_all_well() -> None:
     view.publish("users", instance("user-1"))
     view.registries = [FakeRegistry(replace(WELL, reachable=None))]
 
-    assert report.health(view, 1000.0)["status"] == "degraded"
+    assert all_at_once(report.health(view, 1000.0))["status"] == "degraded"
 
 
 def test_no_services_and_no_registries_are_no_trouble() -> None:
-    assert report.health(FakeView(), 1000.0)["status"] == "ok"
+    assert all_at_once(report.health(FakeView(), 1000.0))["status"] == "ok"
 
 
 def test_it_is_down_only_when_every_service_is() -> None:
     view = view_of("users", "orders")
     view.publish("users", instance("user-1"))
 
-    one_left = report.health(view, 1000.0)["status"]
+    one_left = all_at_once(report.health(view, 1000.0))["status"]
     view.publish("users")
-    none_left = report.health(view, 1000.0)["status"]
+    none_left = all_at_once(report.health(view, 1000.0))["status"]
 
     assert (one_left, none_left) == ("degraded", "down")
 
 
 def test_a_service_that_was_never_heard_of_has_no_snapshot_and_is_down() -> None:
-    service = report.health(view_of("users"), 1000.0)["services"]["users"]
+    service = all_at_once(report.health(view_of("users"), 1000.0))["services"]["users"]
 
     assert (service["status"], service["snapshot"], service["instances"]) == ("down", None, 0)
 
@@ -152,7 +153,7 @@ def test_what_the_registry_takes_out_is_its_business_while_others_are_left(
     view = view_of("users")
     view.publish("users", *(instance(str(n), status=status) for n, status in enumerate(statuses)))
 
-    service = report.health(view, 1000.0)["services"]["users"]
+    service = all_at_once(report.health(view, 1000.0))["services"]["users"]
 
     assert service["status"] == expected
     for status in Status:
@@ -163,7 +164,7 @@ def test_a_snapshot_from_disk_is_stale_and_has_no_age() -> None:
     view = view_of("users")
     view.publish("users", instance("user-1"), source="disk", index=0, confirmed_at_s=None)
 
-    service = report.health(view, 1000.0)["services"]["users"]
+    service = all_at_once(report.health(view, 1000.0))["services"]["users"]
 
     assert service["status"] == "degraded"
     assert service["snapshot"] == {"source": "disk", "index": 0, "fresh": False, "age_s": None}
@@ -174,7 +175,7 @@ def test_a_snapshot_that_the_registry_cannot_confirm_any_more_keeps_its_age() ->
     view.publish("users", instance("user-1"))
     view.catalog["users"] = FakeEntry(confirmed_at_s=970.0, is_stale=True)
 
-    snapshot = report.health(view, 1000.0)["services"]["users"]["snapshot"]
+    snapshot = all_at_once(report.health(view, 1000.0))["services"]["users"]["snapshot"]
 
     assert (snapshot["fresh"], snapshot["age_s"]) == (False, 30.0)
 
@@ -184,7 +185,7 @@ def test_a_snapshot_that_the_catalog_does_not_know_is_not_called_fresh() -> None
     view.publish("users", instance("user-1"))
     view.catalog.clear()
 
-    snapshot = report.health(view, 1000.0)["services"]["users"]["snapshot"]
+    snapshot = all_at_once(report.health(view, 1000.0))["services"]["users"]["snapshot"]
 
     assert (snapshot["fresh"], snapshot["age_s"]) == (False, None)
 
@@ -193,7 +194,7 @@ def test_held_instances_are_counted_and_degrade() -> None:
     view = view_of("users")
     view.publish("users", instance("user-1"), instance("user-2", held=True))
 
-    service = report.health(view, 1000.0)["services"]["users"]
+    service = all_at_once(report.health(view, 1000.0))["services"]["users"]
 
     assert (service["status"], service["held"]) == ("degraded", 1)
 
@@ -203,7 +204,7 @@ def test_an_open_breaker_is_shown_with_its_reason_and_its_next_trial() -> None:
     view.publish("users", instance("user-1"), instance("user-2"))
     view.trip("users", "user-2")
 
-    service = report.health(view, 1002.0)["services"]["users"]
+    service = all_at_once(report.health(view, 1002.0))["services"]["users"]
 
     assert (service["status"], service["breakers"]) == ("degraded", {"open": 1, "half_open": 0})
     assert service["open"] == [
@@ -223,8 +224,8 @@ def test_a_service_whose_breakers_are_all_open_is_down_until_a_trial_is_due() ->
     view.publish("users", instance("user-1"))
     view.trip("users", "user-1")
 
-    open_ = report.health(view, 1008.0)["services"]["users"]
-    half_open = report.health(view, 1009.0)["services"]["users"]
+    open_ = all_at_once(report.health(view, 1008.0))["services"]["users"]
+    half_open = all_at_once(report.health(view, 1009.0))["services"]["users"]
 
     assert (open_["status"], half_open["status"]) == ("down", "degraded")
     assert half_open["breakers"] == {"open": 0, "half_open": 1}
@@ -237,8 +238,8 @@ def test_requests_in_flight_are_counted_over_all_instances() -> None:
     for count, member in enumerate(view.engine.fleets["users"].members.values(), 1):
         member.in_flight = count
 
-    assert report.health(view, 1000.0)["services"]["users"]["in_flight"] == 3
-    shown = report.service(view, "users", 1000.0)["instances"]
+    assert all_at_once(report.health(view, 1000.0))["services"]["users"]["in_flight"] == 3
+    shown = all_at_once(report.service(view, "users", 1000.0))["instances"]
     assert [one["in_flight"] for one in shown] == [1, 2]
 
 
@@ -249,7 +250,7 @@ def test_a_service_is_shown_with_all_that_is_known_of_its_instances() -> None:
         instance("user-1", host="::1", scheme="https", weight=3, tags=("v2",), zone="a"),
     )
 
-    service = report.service(view, "users", 1000.0)
+    service = all_at_once(report.service(view, "users", 1000.0))
 
     assert (service["name"], service["status"]) == ("users", "ok")
     assert service["instances"] == [
@@ -284,10 +285,10 @@ def test_a_service_is_degraded_while_one_of_its_instances_answers_many_requests_
     bad = view.engine.fleets["users"].members["user-3"]
     for _ in range(4):
         bad.note_server_error(500, 990.0)
-    few = report.health(view, 1000.0)["services"]["users"]
+    few = all_at_once(report.health(view, 1000.0))["services"]["users"]
     bad.note_server_error(501, 995.0)
-    many = report.health(view, 1000.0)["services"]["users"]
-    later = report.health(view, 1055.0)["services"]["users"]
+    many = all_at_once(report.health(view, 1000.0))["services"]["users"]
+    later = all_at_once(report.health(view, 1055.0))["services"]["users"]
 
     assert [one["status"] for one in (few, many, later)] == ["ok", "degraded", "ok"]
     assert many["errors"] == {"count": 5, "of": 5, "share": 1.0}
@@ -301,7 +302,7 @@ def test_a_service_is_degraded_while_one_of_its_instances_answers_many_requests_
 
 
 def shown(view: FakeView, key: str, now_s: float = 1000.0) -> dict[str, Any]:
-    instances = report.service(view, "users", now_s)["instances"]
+    instances = all_at_once(report.service(view, "users", now_s))["instances"]
     (found,) = [one for one in instances if one["id"] == key]
     assert isinstance(found, dict)
     return found
@@ -361,7 +362,7 @@ def test_a_service_that_only_panic_keeps_up_is_degraded() -> None:
     view.engine.fleets["users"].balance_by(BalancingPolicy(panic=True))
     view.publish("users", instance("user-1", status=Status.CRITICAL))
 
-    assert report.health(view, 1000.0)["services"]["users"]["status"] == "degraded"
+    assert all_at_once(report.health(view, 1000.0))["services"]["users"]["status"] == "degraded"
     assert shown(view, "user-1")["tier"] == 0
 
 
@@ -374,7 +375,7 @@ def test_a_breaker_that_closed_again_keeps_no_old_reason() -> None:
     assert trial is not None
     breaker.succeeded(trial, 1010.0)
 
-    shown = report.service(view, "users", 1012.0)["instances"][0]["breaker"]
+    shown = all_at_once(report.service(view, "users", 1012.0))["instances"][0]["breaker"]
 
     assert shown == {"state": "closed", "since_s": 2.0, "why": None, **QUIET}
 
@@ -387,7 +388,9 @@ def test_a_breaker_that_may_not_open_says_so_and_why_it_would() -> None:
             permit = member.breaker.admit_anyway()
             member.breaker.failed(permit, 1000.0, why="head_timeout", chance=0.0)
 
-    shown = [one["breaker"] for one in report.service(view, "users", 1000.0)["instances"]]
+    shown = [
+        one["breaker"] for one in all_at_once(report.service(view, "users", 1000.0))["instances"]
+    ]
 
     assert [one["state"] for one in shown] == ["open", "closed", "closed"]
     assert (shown[1]["withheld"], shown[1]["why"]) == (True, "head_timeout")
@@ -401,10 +404,10 @@ def test_the_load_of_a_service_is_shown_with_its_limit_and_what_was_sent_again()
     budget.answered = 100
     budget.spend(1000.0, share=0.2, per_s=1.0)
 
-    unlimited = report.service(view, "users", 1000.0)["load"]
+    unlimited = all_at_once(report.service(view, "users", 1000.0))["load"]
     loads.gates["users"] = Gate("service 'users'", ConcurrencyPolicy(limit=3))
     loads.tunnels["users"] = Gate("service 'users'", ConcurrencyPolicy(limit=5, queue=0))
-    limited = report.service(view, "users", 1000.0)["load"]
+    limited = all_at_once(report.service(view, "users", 1000.0))["load"]
 
     counted = {"answered": 100, "sent_again": 1, "without_budget": 0}
     assert unlimited == {"limit": None, "tunnels": None, **counted}
@@ -420,7 +423,7 @@ def test_the_load_of_a_service_is_shown_with_its_limit_and_what_was_sent_again()
 
 def test_a_service_that_no_route_goes_to_is_not_shown() -> None:
     with pytest.raises(KeyError):
-        report.service(view_of("users"), "orders", 1000.0)
+        all_at_once(report.service(view_of("users"), "orders", 1000.0))
 
 
 def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
@@ -450,7 +453,7 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
         ]
     )
 
-    assert report.routes(view) == [
+    assert all_at_once(report.routes(view)) == [
         {
             "id": "orders-write",
             "match": {
@@ -485,7 +488,7 @@ def test_a_route_is_shown_with_all_that_holds_for_it() -> None:
 def test_a_route_for_one_path_and_any_method_says_so() -> None:
     view = FakeView([route("home", "web", match=RouteMatch(path=b"/home", is_prefix=False))])
 
-    (shown,) = report.routes(view)
+    (shown,) = all_at_once(report.routes(view))
 
     assert shown["match"] == {"path": "/home", "hosts": (), "methods": None}
 
@@ -497,8 +500,8 @@ def test_all_of_it_can_be_written_as_json() -> None:
 
     for shown in (
         report.readiness(view),
-        report.health(view, 1001.0),
-        report.routes(view),
-        report.services(view, 1001.0),
+        all_at_once(report.health(view, 1001.0)),
+        all_at_once(report.routes(view)),
+        all_at_once(report.services(view, 1001.0)),
     ):
         assert json.dumps(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.admin import report
+from gateway.admin.steps import all_at_once
 from gateway.core.health import CheckState, Opinion
 from gateway.core.model import Status
 from tests.fakes.admin import FakeView, instance, route
@@ -16,7 +17,7 @@ def view_of() -> FakeView:
 
 
 def status_of(view: FakeView) -> str:
-    status: str = report.health(view, 1000.0)["services"]["users"]["status"]
+    status: str = all_at_once(report.health(view, 1000.0))["services"]["users"]["status"]
     return status
 
 
@@ -27,7 +28,7 @@ def test_everybody_who_says_no_is_named_with_the_reason() -> None:
     view.engine.fleets["users"].checked("user-2", HEALTHY)
     view.trip("users", "user-1")
 
-    refused, well = report.service(view, "users", 1000.0)["instances"]
+    refused, well = all_at_once(report.service(view, "users", 1000.0))["instances"]
 
     assert refused["refused_by"] == [
         {"who": "registry", "why": "critical"},
@@ -50,7 +51,7 @@ def test_a_check_against_the_registry_degrades_and_one_against_all_is_down() -> 
 
     view.engine.fleets["users"].checked("user-1", FAILING)
     assert status_of(view) == "degraded"
-    assert report.health(view, 1000.0)["services"]["users"]["failing_checks"] == 1
+    assert all_at_once(report.health(view, 1000.0))["services"]["users"]["failing_checks"] == 1
 
     view.engine.fleets["users"].checked("user-2", FAILING)
     assert status_of(view) == "down"

@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -292,6 +292,38 @@ async def test_many_connections_of_an_instance_share_one_turn(tmp_path: Path, na
         with play.client() as probe:
             waited_s = play.wait_s(probe, flood)
 
+    assert waited_s < MOST_CPU_S
+
+
+@pytest.mark.parametrize("page", ["/health", "/api/services", "/api/routes"])
+async def test_nobody_waits_long_for_pages_of_thousands_of_instances(
+    tmp_path: Path, page: str
+) -> None:
+    many = [f"http://127.0.0.1:{port}" for port in range(20_000, 25_000)]
+    routes = routes_file(
+        {"many": {"servers": many}},
+        {"match": {"path_prefix": "/spent"}, "app": "tests.fakes.apps:spent"},
+        *({"match": {"path_prefix": f"/{number}"}, "service": "many"} for number in range(1000)),
+    )
+    async with GatewayRun(routes, tmp_path) as gateway:
+        with Instance() as instance, ExitStack() as stack:
+            play = Stage(gateway, instance, Authority(tmp_path))
+            asking = [
+                stack.enter_context(
+                    socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=30)
+                )
+                for _ in range(32)
+            ]
+
+            def ask_all() -> None:
+                for one in asking:
+                    one.sendall(get(page).replace(b"Host: shop.example", b"Host: localhost"))
+
+            with play.client() as probe:
+                waited_s = play.wait_s(probe, ask_all)
+            answered = {one.recv(12) for one in asking}
+
+    assert answered == {b"HTTP/1.1 200"}
     assert waited_s < MOST_CPU_S
 
 
