@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from math import inf
@@ -230,17 +229,18 @@ def _without_upgrade(request: Request) -> Refusal | None:
 
 
 class AsgiClient:
-    """The ClientSide of one exchange: a queue of messages, and the two loops around it.
+    """The ClientSide of one exchange: what is still to be sent, and the two loops around it.
 
-    `is_ended` says that the last message is in the queue. `is_last` asks the server to close the
+    `is_ended` says that the answer is here to its end. `is_last` asks the server to close the
     connection behind the answer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.exchange: Exchange
         self._loop = loop
-        self._unsent: deque[Message] = deque()
-        self._unsent_bytes = 0
+        self._head: Message | None = None
+        self._body = bytearray()  # joined: messages of a byte would hold many times as much
+        self._is_end_sent = False
         self._is_paused = False
         self.is_ended = False
         self.is_last = False
@@ -258,36 +258,28 @@ class AsgiClient:
         """Leave it out: ASGI has no interim answers."""
 
     def send_head(self, head: AnswerHead) -> None:
-        """Queue the head; the server does the framing."""
+        """Keep the head; the server does the framing."""
         fields = [(name.lower(), value) for name, value in head.fields]
         if head.status == _NOT_MODIFIED:  # servers take a length for a promise of a body
             fields = [field for field in fields if field[0] != b"content-length"]
         if self.is_last:
             fields.append((b"connection", b"close"))
-        self._unsent.append(
-            {"type": "http.response.start", "status": head.status, "headers": fields}
-        )
+        self._head = {"type": "http.response.start", "status": head.status, "headers": fields}
 
     def send_body(self, chunk: bytes) -> None:
-        """Queue a piece of the body; ask for less when the client is slow."""
-        self._unsent.append({"type": "http.response.body", "body": chunk, "more_body": True})
-        self._unsent_bytes += len(chunk)
-        if self._unsent_bytes > _MOST_UNSENT_BYTES and not self._is_paused:
+        """Keep a piece of the body; ask for less when the client is slow."""
+        self._body += chunk
+        if len(self._body) > _MOST_UNSENT_BYTES and not self._is_paused:
             self._is_paused = True
             self.exchange.client_paused()
 
     def send_end(self, trailers: Fields) -> None:
-        """Queue the end: the last piece of the body, if it is still here, becomes the last."""
+        """Keep the end: what is here of the body becomes the last piece of it."""
         del trailers  # servers of today do not send them
-        last = self._unsent[-1] if self._unsent else None
-        if last is not None and last["type"] == "http.response.body":
-            last["more_body"] = False
-        else:
-            self._unsent.append({"type": "http.response.body", "body": b"", "more_body": False})
         self.is_ended = True
 
     def send_answer(self, head: AnswerHead, body: bytes) -> None:
-        """Queue a whole answer."""
+        """Keep a whole answer."""
         self.send_head(head)
         self.send_body(body)
         self.send_end(NO_FIELDS)
@@ -369,14 +361,13 @@ class AsgiClient:
             self._wake = self._loop.create_future()
             await self._wake
         if self._is_broken and not self._has_left:
-            if self._unsent and self._unsent[0]["type"] == "http.response.start":
+            if self._head is not None:
                 # Without a head the server would make up an answer, and that one would be whole.
-                await send(self._unsent.popleft())
+                await send(self._head)
             raise AnswerBrokenOffError(self.exchange.detail)
 
     async def _send_all(self, send: Send) -> None:
-        while self._unsent and not self._is_broken:
-            message = self._unsent.popleft()
+        while not self._is_broken and (message := self._next()) is not None:
             self._is_sending = True
             try:
                 await send(message)
@@ -386,10 +377,20 @@ class AsgiClient:
                 self._task.uncancel()
             finally:
                 self._is_sending = False
-            self._has_sent(message)
+            self._has_sent()
 
-    def _has_sent(self, message: Message) -> None:
-        self._unsent_bytes -= len(message.get("body", b""))
-        if self._is_paused and self._unsent_bytes < _FEW_UNSENT_BYTES:
+    def _next(self) -> Message | None:
+        """Take the next message: the head, a piece of the body, or the end; None for nothing."""
+        if (head := self._head) is not None:
+            self._head = None
+            return head
+        if self._is_end_sent or not (self._body or self.is_ended):
+            return None
+        body, self._body = bytes(self._body), bytearray()
+        self._is_end_sent = self.is_ended
+        return {"type": "http.response.body", "body": body, "more_body": not self.is_ended}
+
+    def _has_sent(self) -> None:
+        if self._is_paused and len(self._body) < _FEW_UNSENT_BYTES:
             self._is_paused = False
             self.exchange.client_resumed(self._loop.time())

@@ -18,8 +18,7 @@ class Inbox:
     """What an app receives of one request; several may wait for it at a time."""
 
     def __init__(self, *, is_whole: bool) -> None:
-        self._chunks: list[bytes] = []
-        self._size_bytes = 0
+        self._body = bytearray()  # joined: a list would hold many times as much of tiny pieces
         self._is_whole = is_whole
         self._is_told_whole = False
         self._is_left = False
@@ -27,12 +26,12 @@ class Inbox:
         self._moved = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Inbox {self._size_bytes} bytes, {'whole' if self._is_whole else 'more to come'}>"
+        return f"<Inbox {len(self._body)} bytes, {'whole' if self._is_whole else 'more to come'}>"
 
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be read of the client for now."""
-        return self._size_bytes >= _FULL_BYTES
+        return len(self._body) >= _FULL_BYTES
 
     @property
     def is_awaited(self) -> bool:
@@ -41,8 +40,7 @@ class Inbox:
 
     def put(self, chunk: bytes) -> None:
         """Take a piece of the body."""
-        self._chunks.append(chunk)
-        self._size_bytes += len(chunk)
+        self._body += chunk
         self._moved.set()
 
     def end(self) -> None:
@@ -71,13 +69,12 @@ class Inbox:
     def _take(self) -> Message | None:
         if self._is_left:
             return {"type": "http.disconnect"}
-        if self._is_told_whole or not (self._chunks or self._is_whole):
+        if self._is_told_whole or not (self._body or self._is_whole):
             return None
-        body = b"".join(self._chunks)
+        body = bytes(self._body)
         self._drop()
         self._is_told_whole = self._is_whole
         return {"type": "http.request", "body": body, "more_body": not self._is_whole}
 
     def _drop(self) -> None:
-        self._chunks.clear()
-        self._size_bytes = 0
+        self._body = bytearray()

@@ -41,7 +41,8 @@ from gateway.edge.wire import (
 )
 from gateway.proxy.exchange import Exchange
 from gateway.runtime.backlog import LONG_READ_BYTES
-from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, read_in_pieces
+from gateway.runtime.pieces import LARGE_BYTES, read_in_pieces
+from gateway.runtime.unsent import Unsent
 
 if TYPE_CHECKING:
     from gateway.edge.fast import FastFace
@@ -79,6 +80,7 @@ class ClientConnection(asyncio.Protocol):
         self._keepalive_timeout_s = face.options.keepalive_timeout_s
         self._clock = asyncio.get_running_loop().time
         self._transport: asyncio.Transport
+        self._unsent: Unsent
         self._reader: RequestReader
         self._exchange: Exchange | None = None
         self._request_count = 0
@@ -105,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; refuse everything where there are too many connections already."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(MOST_UNSENT_BYTES)
+        self._unsent = Unsent(self._transport)
         face = self._face
         peer = face.peers.of(transport, self._told)
         self._reader = RequestReader(
@@ -169,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         if self._framing is _TUNNEL:
             self._pass_on(reader.take_held())
             if self._is_at_end and not reader.held_bytes:
-                self._outbox.send()
+                self._let_go()
                 self._transport.close()
                 return
         else:
@@ -193,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
 
         True keeps the connection: what of a tunnel waits for its turn goes on before it ends.
         """
-        self._outbox.send()  # what it was told in this turn still leaves
+        self._let_go()  # what it was told in this turn still leaves
         self._is_at_end = self._framing is _TUNNEL and bool(self._reader.held_bytes)
         return self._is_at_end
 
@@ -205,6 +207,7 @@ class ClientConnection(asyncio.Protocol):
         assert self._place is not None, "it was made before it was lost"
         self._place.leave()
         self._backlog.discard(self, self._reader.peer.address)
+        self._unsent.drop()
         self._is_lingering = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -212,18 +215,37 @@ class ClientConnection(asyncio.Protocol):
         self._reader.close()
 
     def pause_writing(self) -> None:
-        """Pass on that the client takes no more for now."""
-        self._is_choked = True
-        if self._exchange is not None:
-            self._exchange.client_paused()
+        """Join what is written from now on: the client takes no more for now."""
+        self._unsent.paused()
+        self._look_at_unsent()
 
     def resume_writing(self) -> None:
-        """Pass on that the client takes more again, or go on with what it has sent."""
+        """Write what was joined; let the Exchange go on, or go on with what the client has sent."""
+        self._unsent.let_go()
+        if not self._is_choked or self._unsent.is_full:
+            return
         self._is_choked = False
         if self._exchange is not None:
             self._exchange.client_resumed(self._clock())
         else:
             self._read_on()
+
+    def _keep(self, data: bytes) -> None:
+        """Join this with what the client has not taken yet."""
+        self._unsent.add(data)
+        self._look_at_unsent()
+
+    def _look_at_unsent(self) -> None:
+        """Let the Exchange stop if too much waits for the client."""
+        if not self._is_choked and self._unsent.is_full:
+            self._is_choked = True
+            if self._exchange is not None:
+                self._exchange.client_paused()
+
+    def _let_go(self) -> None:
+        """Hand all that was written to the transport, so that it can be closed behind it."""
+        self._outbox.send()
+        self._unsent.let_go()
 
     def expire(self, now_s: float) -> None:
         """Hear that the client waited too long with its request, or with leaving."""
@@ -374,6 +396,8 @@ class ClientConnection(asyncio.Protocol):
         if self._out:  # an interim answer that has not left yet
             self._out.append(answer)
             self.flush()
+        elif self._unsent.is_waiting:
+            self._keep(answer)
         else:
             self._outbox.write(self._transport, answer)
         self._has_answered()
@@ -415,11 +439,16 @@ class ClientConnection(asyncio.Protocol):
         out = self._out
         if out:
             self._out = []
-            self._outbox.write(self._transport, out[0] if len(out) == 1 else b"".join(out))
+            data = out[0] if len(out) == 1 else b"".join(out)
+            if self._unsent.is_waiting:
+                self._keep(data)
+            else:
+                self._outbox.write(self._transport, data)
 
     def unsent_bytes(self) -> int | None:
         """Tell how much the client has not taken yet."""
-        return unsent_bytes(self._transport)
+        size_bytes = unsent_bytes(self._transport)
+        return None if size_bytes is None else size_bytes + self._unsent.joined_bytes
 
     def pause_reading(self) -> None:
         """Stop reading the client."""
@@ -547,7 +576,7 @@ class ClientConnection(asyncio.Protocol):
         is_tunnel = self._framing is _TUNNEL  # nobody can tell what is still on its way
         has_unread = is_tunnel or not self._is_read or bool(self._reader.held_bytes)
         self.deadline_s = self._clock() + _LINGER_S
-        self._outbox.send()
+        self._let_go()
         end(self._transport, has_unread=has_unread)
 
     def _set_reading(self) -> None:

@@ -27,7 +27,6 @@ class Upload:
     __slots__ = (
         "_buffer_bytes",
         "_kept",
-        "_kept_bytes",
         "_max_bytes",
         "is_held_back",
         "last_bytes",
@@ -44,8 +43,8 @@ class Upload:
         self.last_bytes = b""
         self.pace: Pace | None = None
         self._buffer_bytes = buffer_bytes
-        self._kept: list[bytes] | None = []
-        self._kept_bytes = 0
+        # Joined: a list would hold many times as much of pieces of a byte.
+        self._kept: bytearray | None = bytearray()
 
     @classmethod
     def gone(cls, size_bytes: int) -> Upload:
@@ -56,7 +55,7 @@ class Upload:
         return upload
 
     def __repr__(self) -> str:
-        kept = "not kept" if self._kept is None else f"{self._kept_bytes} kept"
+        kept = "not kept" if self._kept is None else f"{len(self._kept)} kept"
         return f"<Upload {self.received_bytes} of {self.length}, {kept}>"
 
     def is_asked_for_by(self, status: int) -> bool:
@@ -82,7 +81,7 @@ class Upload:
     @property
     def is_over_buffer(self) -> bool:
         """Whether more is kept than the buffer should hold: it must be let go once it is sent."""
-        return self._kept_bytes > self._buffer_bytes
+        return self._kept is not None and len(self._kept) > self._buffer_bytes
 
     def problem(self) -> tuple[Failure, str] | None:
         """Say what is wrong with what came so far: more than was declared, or than may be."""
@@ -97,8 +96,7 @@ class Upload:
         self.received_bytes += len(chunk)
         self.is_held_back = False
         if self._kept is not None:
-            self._kept.append(chunk)
-            self._kept_bytes += len(chunk)
+            self._kept += chunk
         return self._framed(chunk)
 
     def end(self, trailers: Fields) -> bool:
@@ -112,12 +110,11 @@ class Upload:
     def forget(self) -> None:
         """Let go of what is kept: it will not be sent again."""
         self._kept = None
-        self._kept_bytes = 0
 
     def so_far(self) -> bytes:
         """Give all that came so far, framed, for a new attempt; let go of more than the buffer."""
         assert self._kept is not None
-        framed = b"".join([*map(self._framed, self._kept), self.last_bytes])
+        framed = self._framed(bytes(self._kept)) + self.last_bytes
         if self.is_over_buffer:
             self.forget()
         return framed

@@ -32,9 +32,10 @@ from gateway.proxy.loss import UNASKED, loss_of
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.tls import was_cut
 from gateway.runtime.backlog import LONG_READ_BYTES, Backlog
-from gateway.runtime.pieces import LARGE_BYTES, MOST_UNSENT_BYTES, Buffer, read_in_pieces
+from gateway.runtime.pieces import LARGE_BYTES, Buffer, read_in_pieces
 from gateway.runtime.secured import SecuredConnection
 from gateway.runtime.unread import read_unread
+from gateway.runtime.unsent import Unsent
 
 if TYPE_CHECKING:
     from gateway.proxy.sides import Carried
@@ -107,6 +108,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = buffer
         self._reads_pieces = False
         self._transport: asyncio.Transport
+        self._unsent: Unsent
         self._exchange: Carried | None = None
         self._part: _Part = _HEAD
         self._head: AnswerHead | None = None
@@ -118,6 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim_at_s = 0.0
         self._has_extra = False
         self._is_paused = False
+        self._is_choked = False
         self._begun_in = -1
         self._lingering: asyncio.TimerHandle | None = None
         self._rest = b""
@@ -141,7 +144,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, chunk: bytes) -> None:
         """Send more of the request."""
-        self._outbox.write(self._transport, chunk)
+        if self._unsent.is_waiting:
+            self._unsent.add(chunk)
+            self._look_at_unsent()
+        else:
+            self._outbox.write(self._transport, chunk)
 
     def pause_reading(self) -> None:
         """Stop reading the answer."""
@@ -169,7 +176,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Let the Exchange go, told whole both ways; go home, or close."""
         self._exchange = None
         head = self._head
-        if head is not None and head.keeps_alive and not self._has_extra:
+        if (
+            head is not None
+            and head.keeps_alive
+            and not (self._has_extra or self._unsent.is_waiting)
+        ):
             self.was_used = True
             self.idle_since_s = now_s
             if self._is_paused:
@@ -191,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
-        self._transport.set_write_buffer_limits(MOST_UNSENT_BYTES)
+        self._unsent = Unsent(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Take what the instance sent, and tell the Exchange what it means."""
@@ -251,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._exchange is not None and self._begun_in == self._outbox.round:
             self._exchange.anything_sent = False  # the request has not left, and does not any more
         if self._part is _TUNNEL:
-            self._outbox.send()  # what the client said last may still leave
+            self._let_go()  # what the client said last may still leave
             self._linger()
         else:
             self._transport.abort()  # no answer comes any more: the rest of a request is let go
@@ -298,16 +309,32 @@ class UpstreamConnection(asyncio.Protocol):
             raise
 
     def pause_writing(self) -> None:
-        """Pass on that the instance takes no more for now."""
+        """Join what is written from now on: the instance takes no more for now."""
+        self._unsent.paused()
         if self._exchange is not None:
-            self._exchange.upstream_paused()
+            self._look_at_unsent()
         elif not self.is_closing:
             self.abort()  # it has answered before it took the request: the next one may not follow
 
     def resume_writing(self) -> None:
-        """Pass on that the instance takes more again."""
-        if self._exchange is not None:
-            self._exchange.upstream_resumed(self._clock())
+        """Write what was joined, and let the Exchange go on."""
+        self._unsent.let_go()
+        if self._is_choked and not self._unsent.is_full:
+            self._is_choked = False
+            if self._exchange is not None:
+                self._exchange.upstream_resumed(self._clock())
+
+    def _look_at_unsent(self) -> None:
+        """Let the Exchange stop if too much waits for the instance."""
+        if not self._is_choked and self._unsent.is_full:
+            self._is_choked = True
+            if self._exchange is not None:
+                self._exchange.upstream_paused()
+
+    def _let_go(self) -> None:
+        """Hand all that was written to the transport, so that it can be closed behind it."""
+        self._outbox.send()
+        self._unsent.let_go()
 
     # --- What the instance sent ------------------------------------------------------------------
 
@@ -482,7 +509,7 @@ class UpstreamConnection(asyncio.Protocol):
             return  # the instance was first
         self.is_closing = True
         self._linger()
-        self._outbox.send()
+        self._let_go()
         transport = self._transport
         transport.resume_reading()
         if transport.can_write_eof():

@@ -2,6 +2,7 @@
 
 backlog     bytes that were read and are not looked at yet: a share of them in each turn
 pieces      large bodies over plain connections, read in small pieces
+unsent      what could not be sent yet, joined in one piece
 secured     a TLS session over a plain connection: bounded memory, handshakes in shares
 unread      what a peer sent before its connection broke
 """

@@ -23,8 +23,6 @@ class Buffer:
         self.view = memoryview(bytearray(PIECE_BYTES))
 
 
-# So much may wait to be sent before its source is told to stop; asyncio's default is twice that.
-MOST_UNSENT_BYTES: Final = 32 * 1024
 # A read of so many bytes is a part of something large.
 LARGE_BYTES: Final = 32 * 1024
 

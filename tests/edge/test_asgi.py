@@ -246,6 +246,24 @@ async def test_a_client_that_does_not_read_stops_the_instance() -> None:
     assert call.server.is_whole
 
 
+async def test_tiny_pieces_for_a_client_that_takes_nothing_become_one_message() -> None:
+    async with calling(scope_with()) as call:
+        connection = await call.reaches_instance()
+        call.server.takes.clear()
+        connection.head()
+        flush(connection)
+        for _ in range(1000):
+            connection.body(b"x")
+            flush(connection)
+        call.server.takes.set()
+        await wait_until(lambda: len(call.server.body) == 1000)
+        connection.end()
+        flush(connection)
+        await wait_until(lambda: call.server.is_whole)
+
+    assert 3 == len(call.server.sent)
+
+
 async def test_an_instance_that_does_not_read_stops_the_client() -> None:
     async with calling(posting((b"content-length", b"9"))) as call:
         connection = await call.reaches_instance()

@@ -110,9 +110,9 @@ async def test_a_client_that_does_not_read_stops_the_instance(visit: Visit) -> N
     visit.send(GET)
     visit.instance.head()
 
-    visit.connection.pause_writing()
+    visit.chokes()
     assert visit.instance.is_paused
-    visit.connection.resume_writing()
+    visit.takes_on()
     assert not visit.instance.is_paused
 
 
@@ -138,11 +138,11 @@ async def test_reading_goes_on_after_an_upload_that_was_stopped(visit: Visit) ->
 async def test_answers_do_not_pile_up_for_a_client_that_does_not_read(visit: Visit) -> None:
     visit.stage.pools["a"].warm_up()
     visit.send(GET + GET)
-    visit.connection.pause_writing()
+    visit.chokes()
     visit.answers_with()
     assert 1 == len(visit.stage.pools["a"].made)
 
-    visit.connection.resume_writing()
+    visit.takes_on()
     assert 2 == len(visit.stage.pools["a"].made)
     assert visit.transport.is_read
 
@@ -168,14 +168,14 @@ async def test_a_client_that_does_not_read_gets_no_further_request_started(visit
     visit.send(GET)
     visit.answers_with()
     visit.stage.pools["a"].warm_up()
-    visit.connection.pause_writing()
+    visit.chokes()
 
     visit.send(GET, GET)
     assert 1 == len(visit.stage.pools["a"].made)
 
     visit.pass_time(KEEPALIVE_TIMEOUT_S + 0.1)
     assert visit.transport.is_half_closed
-    visit.connection.resume_writing()
+    visit.takes_on()
     assert 1 == len(visit.stage.pools["a"].made)
 
 

@@ -127,6 +127,16 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         await send(piece(bytes(65536)))
 
 
+async def dripping(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer without an end, a byte in each turn of the loop."""
+    del receive
+    assert scope["type"] == "http"
+    await send(start())
+    while True:
+        await send(piece(b"x"))
+        await asyncio.sleep(0)
+
+
 async def spent(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the CPU time that the thread of the loop has taken so far."""
     assert scope["type"] == "http"

@@ -17,6 +17,7 @@ from gateway.edge.face import FaceOptions
 from gateway.edge.fast import FastFace
 from gateway.edge.peers import Peers
 from gateway.edge.protocol import ClientConnection
+from gateway.runtime.unsent import MOST_UNSENT_BYTES
 from tests.fakes.client import Answer
 from tests.fakes.engine import Stage
 from tests.fakes.sides import FakeConnection
@@ -52,6 +53,7 @@ class FakeClientTransport(asyncio.Transport):
         super().__init__(facts)
         self.is_tls = is_tls
         self.written = bytearray()
+        self.writes: list[int] = []
         self.unsent_bytes = 0
         self.is_read = True
         self.is_half_closed = False
@@ -62,6 +64,7 @@ class FakeClientTransport(asyncio.Transport):
         if not self.ending:
             assert not self.is_half_closed, "a write behind the end"
             self.written += data
+            self.writes.append(len(data))
 
     def can_write_eof(self) -> bool:
         return not self.is_tls
@@ -135,6 +138,16 @@ class Visit:
             self.connection.data_received(self._waiting.popleft())
             self.stage.pass_turns()
         self._settle_ending()
+
+    def chokes(self, unsent_bytes: int = 2 * MOST_UNSENT_BYTES) -> None:
+        """Let the client take nothing any more while so much is still to be sent."""
+        self.transport.unsent_bytes = unsent_bytes
+        self.connection.pause_writing()
+
+    def takes_on(self) -> None:
+        """Let the client take all that was sent."""
+        self.transport.unsent_bytes = 0
+        self.connection.resume_writing()
 
     def pass_time(self, by_s: float) -> None:
         """Let time pass and the coarse clock tick."""

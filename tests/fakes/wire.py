@@ -19,6 +19,7 @@ from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.runtime.backlog import TURN_S, Backlog
 from gateway.runtime.pieces import Buffer
+from gateway.runtime.unsent import MOST_UNSENT_BYTES
 from tests.fakes.clock import FakeClock
 from tests.fakes.outbox import at_once
 from tests.fakes.sides import FakeClient
@@ -42,6 +43,7 @@ class FakeTransport(asyncio.Transport):
         self.is_half_closed = False
         self.written = bytearray()
         self.is_read = True
+        self.unsent_bytes = 0
         self.is_aborted = False
         self.is_closed = False
 
@@ -61,6 +63,9 @@ class FakeTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.is_half_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -230,6 +235,16 @@ class Line:
             if not self.transport.is_aborted:
                 self.connection.data_received(read)
                 self.pass_turns()
+
+    def chokes(self, unsent_bytes: int = 2 * MOST_UNSENT_BYTES) -> None:
+        """Let the instance take nothing any more while so much is still to be sent."""
+        self.transport.unsent_bytes = unsent_bytes
+        self.connection.pause_writing()
+
+    def takes_on(self) -> None:
+        """Let the instance take all that was sent."""
+        self.transport.unsent_bytes = 0
+        self.connection.resume_writing()
 
     def use_up_turn(self) -> None:
         """Let somebody else's long reads take all the time that this turn of the loop has."""

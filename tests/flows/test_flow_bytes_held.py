@@ -18,6 +18,7 @@ from typing import cast
 
 import pytest
 
+from benchmarks.processes import cpu_s
 from tests.fakes.gateway import ask, routes_file
 from tests.fakes.gateway_run import GatewayRun
 from tests.fakes.memory import PeakOfMemory
@@ -27,6 +28,8 @@ from tests.fakes.waiting import wait_until
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
 
 COUNT = 400
+FEW = 10
+DRIPS_FOR_S = 30
 MOST_BYTES_EACH = 192 * 1024
 KERNEL_BYTES = 32 * 1024
 BODY_BYTES = 8 * 1024 * 1024
@@ -57,6 +60,10 @@ KINDS = {
         BODY_BYTES // 65536,
     ),
     "the response of an app is not read": (ask("/endless"), b"", 0),
+}
+DRIPPING = {
+    "a response": (ask("/dripping"), b"", 0),
+    "an upload": (UPLOAD_IN_CHUNKS, b"1\r\nx\r\n", 20_000),
 }
 # What does not reach an instance, or not a client, is the same whatever that side speaks.
 CASES = [("plain", kind) for kind in KINDS] + [
@@ -141,7 +148,7 @@ def small(sock: socket.socket) -> socket.socket:
 
 async def visit(port: int, context: ssl.SSLContext | None, kind: str) -> asyncio.StreamWriter:
     """Connect, send what this kind begins with, and read no more than the head that switches."""
-    start, _, _ = KINDS[kind]
+    start, _, _ = (KINDS | DRIPPING)[kind]
     sock = small(socket.socket())
     sock.settimeout(0)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
@@ -165,6 +172,15 @@ async def flood(writer: asyncio.StreamWriter, again: bytes, count: int) -> None:
         for _ in range(0, count, at_a_time):
             writer.write(again * at_a_time)
             await writer.drain()
+
+
+async def drip(writer: asyncio.StreamWriter, again: bytes, count: int) -> None:
+    """Send so many pieces, each for itself, as far as they are taken."""
+    with contextlib.suppress(OSError):
+        for _ in range(count):
+            writer.write(again)
+            await writer.drain()
+            await asyncio.sleep(0)
 
 
 async def leave(*visitors: asyncio.StreamWriter) -> None:
@@ -202,6 +218,7 @@ async def gateway(
             },
             {"match": {"path_prefix": "/idle"}, "app": "tests.fakes.apps:idle"},
             {"match": {"path_prefix": "/endless"}, "app": "tests.fakes.apps:endless"},
+            {"match": {"path_prefix": "/dripping"}, "app": "tests.fakes.apps:dripping"},
         )
         tls = {"tls_bind": "127.0.0.1:0", "tls_cert": str(pair.cert), "tls_key": str(pair.key)}
         async with GatewayRun(routes, folder, access_log="off", **tls) as running:
@@ -215,6 +232,14 @@ async def settled_bytes(memory: PeakOfMemory) -> int:
         await asyncio.sleep(1)  # nothing says that something grows no more but time
         before, now = now, memory.now_bytes
     return now
+
+
+async def at_rest(pid: int) -> None:
+    """Wait until this process does nothing any more: it waits for everybody."""
+    before_s, now_s = -1.0, cpu_s(pid)
+    while now_s - before_s > 0.1:
+        await asyncio.sleep(1)
+        before_s, now_s = now_s, cpu_s(pid)
 
 
 @pytest.mark.parametrize(("side", "kind"), CASES)
@@ -237,3 +262,31 @@ async def test_little_is_held_for_a_connection_that_takes_nothing(
         await leave(*visitors, warm)
 
     assert held_bytes / COUNT < MOST_BYTES_EACH
+
+
+@pytest.mark.parametrize(
+    ("side", "kind"),
+    [("plain", "a response"), ("tls clients", "a response"), ("plain", "an upload")],
+)
+async def test_little_is_held_of_bytes_that_come_one_by_one(
+    tmp_path: Path, kind: str, side: str
+) -> None:
+    """What a piece costs beside its bytes counts, and there are thousands of them."""
+    _, again, count = DRIPPING[kind]
+    async with gateway(tmp_path, side) as (running, context):
+        port = running.tls_port if context else running.port
+        memory = PeakOfMemory(running.pid)
+        warm = await visit(port, context, kind)
+        before_bytes = await settled_bytes(memory)
+        visitors = [await visit(port, context, kind) for _ in range(FEW)]
+        async with asyncio.TaskGroup() as tasks:
+            sending = [tasks.create_task(drip(one, again, count)) for one in visitors if again]
+            if sending:
+                await asyncio.wait(sending, timeout=DRIPS_FOR_S)
+            await at_rest(running.pid)
+            held_bytes = await settled_bytes(memory) - before_bytes
+            for task in sending:
+                task.cancel()
+        await leave(*visitors, warm)
+
+    assert held_bytes / FEW < MOST_BYTES_EACH

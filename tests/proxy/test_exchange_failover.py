@@ -249,8 +249,8 @@ def test_a_chunked_body_is_replayed_with_its_trailers() -> None:
     first.fail()
     second = stage.pools["b"].connect()
 
-    assert b"4\r\nhalf\r\ne\r\nthe rest of it\r\n0\r\nChecksum: 1\r\n\r\n" == body_of(second)
-    assert first.sent == second.sent
+    assert b"4\r\nhalf\r\ne\r\nthe rest of it\r\n0\r\nChecksum: 1\r\n\r\n" == body_of(first)
+    assert b"12\r\nhalfthe rest of it\r\n0\r\nChecksum: 1\r\n\r\n" == body_of(second)
 
 
 def test_a_replay_goes_on_with_what_comes_later() -> None:
@@ -265,7 +265,7 @@ def test_a_replay_goes_on_with_what_comes_later() -> None:
     stage.send_end(play)
     second.answer()
 
-    assert b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n" == body_of(second)
+    assert b"6\r\nonetwo\r\n5\r\nthree\r\n0\r\n\r\n" == body_of(second)
     assert "reusable" == second.ending
     assert ["head 200", "body", "end"] == play.client.said
 

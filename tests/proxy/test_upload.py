@@ -54,21 +54,33 @@ def test_a_body_with_a_length_stands_as_it_came(chunks: list[bytes]) -> None:
     assert (wire, [], True) == on_the_wire(b"Content-Length: %d" % length, wire)
 
 
+def framed(length: int | None, body: bytes) -> bytes:
+    """Write a body as one piece."""
+    return body if length is not None or not body else b"%x\r\n%b\r\n" % (len(body), body)
+
+
 @pytest.mark.parametrize("length", [None, 60])
 @given(chunks=CHUNKS, places=st.lists(st.integers(0, 8), max_size=3))
 def test_a_replay_is_what_was_sent(
     length: int | None, chunks: list[bytes], places: list[int]
 ) -> None:
+    """Its pieces come in one: what they were cut into means nothing."""
     upload = Upload(length, buffer_bytes=PLENTY)
-    wire = b""
+    wire, body = b"", b""
 
     for place, chunk in enumerate(chunks):
         if place in places:
-            assert wire == upload.so_far()
+            assert upload.so_far() == framed(length, body)
         wire += upload.add(chunk)
+        body += chunk
     upload.end([(b"Checksum", b"1")])
 
-    assert wire + upload.last_bytes == upload.so_far() == upload.so_far()
+    assert upload.so_far() == upload.so_far() == framed(length, body) + upload.last_bytes
+    if length is None:
+        sent = on_the_wire(b"Transfer-Encoding: chunked", wire + upload.last_bytes)
+        assert sent == on_the_wire(b"Transfer-Encoding: chunked", upload.so_far())
+    else:
+        assert wire == upload.so_far()
 
 
 @given(length=st.integers(0, 10), received=st.integers(0, 20))
@@ -101,7 +113,7 @@ def test_what_is_kept_is_let_go_when_it_is_more_than_the_buffer_and_was_sent() -
 
     sent = upload.so_far()
 
-    assert b"4\r\n1234\r\n1\r\n5\r\n" == sent
+    assert b"5\r\n12345\r\n" == sent
     assert not upload.is_kept
     assert not upload.is_over_buffer
     assert "<Upload 5 of None, not kept>" == repr(upload)

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.failure import Failure
 from gateway.proxy.outbox import Outbox
+from gateway.runtime.unsent import MOST_UNSENT_BYTES
 from tests.fakes.wire import Line, answered
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
@@ -175,17 +176,74 @@ def test_back_pressure_is_told_to_the_exchange_in_hand() -> None:
     line = Line()
     exchange = line.begin()
 
-    line.connection.pause_writing()
-    line.connection.resume_writing()
+    line.chokes()
+    line.takes_on()
 
     assert [("paused",), ("resumed",)] == exchange.events
+
+
+def test_tiny_pieces_for_an_instance_that_takes_nothing_leave_as_one() -> None:
+    line = Line()
+    exchange = line.begin()
+    line.chokes(unsent_bytes=1)
+    before = bytes(line.transport.written)
+
+    for _ in range(100):
+        line.connection.write(b"x")
+    assert before == line.transport.written
+    assert [] == exchange.events, "a little may wait"
+    line.takes_on()
+    line.connection.write(b"y")
+
+    assert before + b"x" * 100 + b"y" == line.transport.written
+
+
+def test_the_exchange_is_stopped_when_much_waits_and_goes_on_when_it_was_taken() -> None:
+    line = Line()
+    exchange = line.begin()
+    line.chokes(unsent_bytes=1)
+
+    line.connection.write(b"x" * MOST_UNSENT_BYTES)
+    assert [("paused",)] == exchange.events
+    line.transport.unsent_bytes = MOST_UNSENT_BYTES + 1  # what was joined is not taken either
+    line.connection.resume_writing()
+    assert [("paused",)] == exchange.events
+    line.takes_on()
+
+    assert [("paused",), ("resumed",)] == exchange.events
+
+
+def test_an_answer_that_is_over_before_its_request_was_sent_costs_the_connection() -> None:
+    """What is left of the request would stand in front of the next one."""
+    line = Line()
+    exchange = line.begin()
+    line.chokes(unsent_bytes=1)
+
+    line.receive(OK)
+
+    assert exchange.is_over
+    assert [] == line.home.taken_back
+    assert line.transport.is_aborted
+
+
+async def test_what_waits_for_the_instance_leaves_before_a_tunnel_ends() -> None:
+    line = Line()
+    line.begin().request.upgrade = b"websocket"
+    line.receive(SWITCHING)
+    line.chokes(unsent_bytes=1)
+
+    line.connection.write(b"the last")
+    line.connection.leave()
+
+    assert line.transport.written.endswith(b"the last")
+    assert line.transport.is_half_closed
 
 
 def test_a_connection_that_takes_no_more_when_its_answer_is_over_carries_no_other_request() -> None:
     """It answered before it had taken the request: the next one could wait for it for ever."""
     line, exchange = answered(OK)
 
-    line.connection.pause_writing()
+    line.chokes()
 
     assert line.transport.is_aborted
     assert line.connection.is_closing
@@ -198,7 +256,7 @@ async def test_a_tunnel_that_is_closing_takes_its_time() -> None:
     line.receive(SWITCHING)
     line.connection.leave()
 
-    line.connection.pause_writing()
+    line.chokes()
 
     assert not line.transport.is_aborted
 
