@@ -112,7 +112,7 @@ class Gateway:
             tells_details=settings.error_detail == "full",
         )
         self.engine.zone = settings.zone
-        self._tls, self._names = TlsClients(), Names()
+        self._tls, self.names = TlsClients(), Names()
         for service in config.services.values():
             self._tls.prepare(service)
         self.certificates = _certificates(settings)
@@ -138,7 +138,7 @@ class Gateway:
         self.selection.use(config.services)
         self._first_snapshots = FirstSnapshots(self.engine.fleets)
         self.health_checks = HealthChecks(
-            self.engine, self._tls.client, self._names, clock=time.monotonic, random=random.random
+            self.engine, self._tls.client, self.names, clock=time.monotonic, random=random.random
         )
         self.health_checks.use(config.services)
         for listener in (self.engine, self.health_checks, self._first_snapshots):
@@ -258,7 +258,7 @@ class Gateway:
             backlog=self.engine.backlog,
             buffer=self.engine.buffer,
             tls=self._tls.client(service, instance),
-            names=self._names.of(service.name),
+            names=self.names.of(service.name),
         )
         pool.max_connections = service.max_connections
         return pool

@@ -16,7 +16,12 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import structlog
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
 Lookup = Callable[..., Sequence[tuple[Any, ...]]]
@@ -29,6 +34,8 @@ _PATIENCE_S = 0.25
 _NEXT_ADDRESS_S = 0.25
 LOOKUPS_PER_GROUP = 32
 _MAX_KNOWN = 4096
+# A name that was late, and that nobody has asked for since.
+_FORGOTTEN_S = 60.0
 
 
 class NameLateError(OSError):
@@ -47,6 +54,48 @@ class NoAddressError(OSError):
     """A name that exists and has no address."""
 
 
+@dataclass(frozen=True, slots=True)
+class LateName:
+    """A name about which the resolver gave no answer: since and until when (loop time), and why."""
+
+    since_s: float
+    last_s: float
+    why: str
+
+
+class LateNames:
+    """The names about which the resolver gives no answer, each told in the log once.
+
+    One that nobody asks for any more is forgotten after a minute: whether there would be an answer
+    is not known then.
+    """
+
+    def __init__(self) -> None:
+        self._late: dict[str, LateName] = {}
+
+    def at(self, now_s: float) -> dict[str, LateName]:
+        """Give those that are late now."""
+        for host in [host for host, one in self._late.items() if now_s - one.last_s > _FORGOTTEN_S]:
+            del self._late[host]
+        return dict(self._late)
+
+    def note(self, host: str, why: str, now_s: float) -> None:
+        """Hear that there was no answer."""
+        before = self._late.pop(host, None)
+        if before is None or now_s - before.last_s > _FORGOTTEN_S:
+            _log.warning("name_late", name=host, why=why)
+            before = LateName(now_s, now_s, why)
+        self._late[host] = LateName(before.since_s, now_s, why)
+        if len(self._late) > _MAX_KNOWN:
+            del self._late[next(iter(self._late))]
+
+    def clear(self, host: str, now_s: float) -> None:
+        """Hear that there was an answer, whatever it is."""
+        late = self._late.pop(host, None)
+        if late is not None:
+            _log.info("name_answered", name=host, after_s=round(now_s - late.since_s, 3))
+
+
 class _Lookup:
     """One lookup, shared by all who wait for it."""
 
@@ -61,7 +110,8 @@ class _Lookup:
 class Names:
     """Looks names up. All methods belong to one event loop.
 
-    `lookup` takes the place of socket.getaddrinfo; it blocks, in a thread.
+    `lookup` takes the place of socket.getaddrinfo; it blocks, in a thread. `late` are those about
+    which there is no answer.
     """
 
     def __init__(self, *, lookup: Lookup | None = None) -> None:
@@ -70,6 +120,7 @@ class Names:
         self._running: dict[str, int] = {}
         self._queued: dict[str, deque[_Lookup]] = {}
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self.late = LateNames()
 
     def __repr__(self) -> str:
         return f"<Names known={len(self._known)} lookups={len(self._lookups)}>"
@@ -109,6 +160,7 @@ class Names:
             return self._answer_of(lookup, known)
         if known is not None:
             return known[1]
+        self.late.note(host, f"no answer within {within_s:.3g} s", now_s + (within_s or 0.0))
         raise NameLateError(f"no answer about the name {host!r} within {within_s:.3g} s")
 
     def _answer_of(
@@ -180,11 +232,14 @@ class Names:
             self._known[lookup.host] = (loop.time(), outcome)
             if len(self._known) > _MAX_KNOWN:
                 del self._known[next(iter(self._known))]
+            self.late.clear(lookup.host, loop.time())
             lookup.outcome.set_result(outcome)
             return
         if _is_undecided(outcome):
+            self.late.note(lookup.host, str(outcome), loop.time())
             outcome = NameLateError(f"no answer about the name {lookup.host!r}: {outcome}")
         else:
+            self.late.clear(lookup.host, loop.time())
             self._known.pop(lookup.host, None)  # it does not exist any more
         lookup.outcome.set_exception(outcome)
         lookup.outcome.exception()  # whoever waited for it may have left

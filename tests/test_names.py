@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import names
 from gateway.names import LOOKUPS_PER_GROUP, NameLateError, Names, connect_first
@@ -302,3 +303,41 @@ async def test_a_connection_that_comes_too_late_or_to_nobody_is_discarded(
             await wait_until(lambda: asked == ["a", "b"])
             both.set()
     assert [racing.result(), *discarded] in (["a", "b"], ["a"])
+
+
+async def test_a_late_name_is_told_once_and_told_again_when_it_has_an_answer(
+    lookup: PlayedLookup,
+) -> None:
+    looking = Names(lookup=lookup)
+    with capture_logs() as logs:
+        for _ in range(3):
+            lookup.errors["web"] = socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+            with pytest.raises(NameLateError):
+                await looking.addresses("web")
+        late = looking.late.at(asyncio.get_running_loop().time())
+        lookup.errors.clear()
+        await looking.addresses("web")
+
+    assert ["web"] == list(late)
+    assert ["name_late", "name_answered"] == [one["event"] for one in logs]
+    assert {"web"} == {one["name"] for one in logs}
+    assert {} == looking.late.at(asyncio.get_running_loop().time())
+
+
+async def test_a_name_that_does_not_exist_has_an_answer(lookup: PlayedLookup) -> None:
+    looking = Names(lookup=lookup)
+    lookup.errors["web"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with capture_logs() as logs, pytest.raises(socket.gaierror):
+        await looking.addresses("web")
+
+    assert [] == logs
+
+
+def test_of_late_names_there_is_a_bound() -> None:
+    looking = Names()
+    with capture_logs():
+        for number in range(5000):
+            looking.late.note(f"web-{number}", "no answer", 1.0)
+
+    assert 4096 == len(looking.late.at(2.0))

@@ -24,6 +24,7 @@ from gateway.core.model import Instance, Status
 from gateway.core.policy import RetryPolicy
 from gateway.core.registry import Registry
 from gateway.core.routing import Route, RouteMatch
+from gateway.names import Names
 from gateway.proxy.engine import Engine
 
 Json = dict[str, Any]
@@ -65,6 +66,11 @@ class View(Protocol):
     @property
     def registries(self) -> Sequence[Registry]:
         """All registries that it follows."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """Where names of instances are looked up."""
         ...
 
     @property
@@ -121,8 +127,13 @@ def health(view: View, now_s: float) -> Steps[Json]:
     for name, fleet in sorted(view.engine.fleets.items()):
         yield
         services[name] = yield from _service_summary(fleet, view.catalog.get(name), now_s)
+    late_names = [
+        {"name": name, "since_s": _seconds(now_s - late.since_s), "why": late.why}
+        for name, late in view.names.late.at(now_s).items()
+    ]
+    statuses = [service["status"] for service in services.values()]
     return {
-        "status": _overall(registries, [service["status"] for service in services.values()]),
+        "status": _overall(registries, statuses, has_late_names=bool(late_names)),
         "version": __version__,
         "uptime_s": _seconds(now_s - view.started_at_s),
         "draining": view.is_draining,
@@ -131,6 +142,7 @@ def health(view: View, now_s: float) -> Steps[Json]:
             "age_s": _seconds(now_s - view.configured_at_s),
         },
         "registries": registries,
+        "late_names": late_names,
         "services": services,
     }
 
@@ -162,12 +174,12 @@ def service(view: View, name: str, now_s: float) -> Steps[Json]:
     return {"name": name, **summary, "load": load, "instances": members}
 
 
-def _overall(registries: list[Json], statuses: list[str]) -> str:
+def _overall(registries: list[Json], statuses: list[str], *, has_late_names: bool) -> str:
     if statuses and all(status == "down" for status in statuses):
         return "down"
-    if all(status == "ok" for status in statuses) and all(one["reachable"] for one in registries):
-        return "ok"
-    return "degraded"
+    is_well = all(status == "ok" for status in statuses)
+    is_told = all(one["reachable"] for one in registries) and not has_late_names
+    return "ok" if is_well and is_told else "degraded"
 
 
 def _registry(registry: Registry, now_s: float) -> Json:

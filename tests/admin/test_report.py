@@ -40,6 +40,7 @@ def test_a_gateway_where_all_is_well() -> None:
         "uptime_s": 100.0,
         "draining": False,
         "config": {"sha256": "5a", "age_s": 100.0},
+        "late_names": [],
         "registries": [
             {"name": "consul", "reachable": True, "since_s": 60.0, "detail": None, "address": None}
         ],
@@ -306,6 +307,27 @@ def shown(view: FakeView, key: str, now_s: float = 1000.0) -> dict[str, Any]:
     (found,) = [one for one in instances if one["id"] == key]
     assert isinstance(found, dict)
     return found
+
+
+def test_a_name_without_an_answer_is_shown_until_it_has_one_or_nobody_asks() -> None:
+    view = view_of("users")
+    view.publish("users", instance("user-1"))
+    late = view.names.late
+
+    late.note("web.internal", "Temporary failure in name resolution", 990.0)
+    late.note("web.internal", "no answer within 2 s", 998.0)
+    health = all_at_once(report.health(view, 1000.0))
+    later = all_at_once(report.health(view, 1058.5))
+    late.note("web.internal", "no answer within 2 s", 1060.0)
+    late.clear("web.internal", 1061.0)
+    answered = all_at_once(report.health(view, 1062.0))
+
+    assert health["status"] == "degraded"
+    assert health["late_names"] == [
+        {"name": "web.internal", "since_s": 10.0, "why": "no answer within 2 s"}
+    ]
+    assert (later["status"], later["late_names"]) == ("ok", [])
+    assert (answered["status"], answered["late_names"]) == ("ok", [])
 
 
 def test_tiers_are_counted_from_the_first_and_whoever_is_in_none_is_refused_by_the_registry() -> (

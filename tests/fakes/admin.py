@@ -12,6 +12,7 @@ from gateway.core.model import Instance, Snapshot
 from gateway.core.policy import BreakerPolicy
 from gateway.core.registry import Registry, RegistryHealth
 from gateway.core.routing import Route, RouteMatch
+from gateway.names import Names
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
 from tests.fakes.clock import FakeClock
@@ -80,6 +81,7 @@ class FakeView:
         self.clock = FakeClock(1000.0)
         self.started_at_s = self.configured_at_s = 900.0
         self.is_draining = False
+        self.names = Names()
         self.registries: Sequence[Registry] = ()
         self.catalog: dict[str, FakeEntry] = {}
         self.engine = Engine(
