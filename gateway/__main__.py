@@ -1,12 +1,12 @@
 """Runs the command line: `gateway`, or `python -m gateway`.
 
-The imports take most of a second, and a signal must not end the process in that time either.
+The imports take most of a second, and a signal must neither be lost in that time nor end it badly.
 """
 
 import os
 import sys
 
-from gateway.signals import ignore_signals
+from gateway.signals import end_on_signals, ignore_signals
 
 
 def open_standard_streams() -> None:
@@ -29,6 +29,9 @@ def main() -> None:
     """Run the command line."""
     open_standard_streams()
     ignore_signals()
+    # The other commands end as programs do: what they were to find out is not found out.
+    if "run" in sys.argv[1:2]:
+        end_on_signals()
     from gateway.cli import main as run  # noqa: PLC0415 -- slow, see above
 
     run()

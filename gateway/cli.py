@@ -30,7 +30,7 @@ from gateway.edge.lifespan import AppStartError
 from gateway.edge.server import STOPS, ListenError, ServeOptions, Site, listen, serve
 from gateway.memory import keep_freed_memory
 from gateway.observability.logging import configure_logging
-from gateway.open_files import limit_for, most_clients, raise_limit
+from gateway.open_files import LEAST_LIMIT, limit_for, most_clients, raise_limit
 from gateway.overdue import END_SLACK_S, END_WITHIN_S, HURRY_WITHIN_S, end_within
 from gateway.settings import Settings, SettingsError, load_settings, unknown_variables
 from gateway.signals import IgnoredSignals, ignore_signals
@@ -141,6 +141,8 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
     if ignored := unknown_variables(os.environ):
         structlog.get_logger().warning("variables_ignored", variables=ignored)
     limits = raise_limit() or (sys.maxsize, sys.maxsize)
+    if limits[1] < LEAST_LIMIT:
+        return _refuse_for_open_files(limits[1], settings.max_connections, log.flush)
     max_connections = min(settings.max_connections, most_clients(limits[1]))
     bounded = settings.model_copy(update={"max_connections": max_connections})
     gateway = _or_exit(lambda: create_app(bounded))
@@ -153,6 +155,18 @@ def run_gateway(settings: Settings, *, stops: Sequence[signal.Signals] = STOPS) 
         return EXIT_FAILED
     finally:
         log.flush()
+
+
+def _refuse_for_open_files(limit: int, wanted: int, flush_log: Callable[[], object]) -> int:
+    """Say that so few files may be open that instances could not be reached; give the exit code."""
+    flush_log()
+    typer.echo(
+        f"gateway: only {limit} files may be open at once, and {LEAST_LIMIT} is the least to serve "
+        f"anybody: raise the hard limit (LimitNOFILE=, ulimit -Hn, --ulimit nofile), to "
+        f"{limit_for(wanted)} for GATEWAY_MAX_CONNECTIONS={wanted}",
+        err=True,
+    )
+    return EXIT_FAILED
 
 
 def _tell_open_files(limits: tuple[int, int], wanted: int) -> None:

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 _RESERVE = 256
+# Half of that is for what is open anyway, some twenty files, the admin port and refused clients.
+LEAST_LIMIT = 64
 # What Linux allows a process at most where the hard limit is "infinity".
 _MOST_ALLOWED_FILE = Path("/proc/sys/fs/nr_open")
 

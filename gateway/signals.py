@@ -1,16 +1,22 @@
-"""Signals that end a process which does not handle them: SIGHUP, SIGUSR1 and SIGUSR2.
+"""Signals before anything else is there to act on them.
 
-Operators and tools send them out of habit (log rotation, a closed terminal, "reload"). The gateway
-does nothing on them yet, and must not end in the middle of requests because of them either.
+SIGHUP, SIGUSR1 and SIGUSR2 end a process that does not handle them. Operators and tools send them
+out of habit (log rotation, a closed terminal, "reload"). The gateway does nothing on them yet, and
+must not end in the middle of requests because of them either.
+
+SIGTERM and SIGINT end a gateway that is still starting: at once, and without a traceback. The
+system drops a signal that process 1 of a container does not handle, so there has to be a handler
+from the first moment on; the running gateway puts its own in the place of this one.
 
 The one rule: this module imports nothing that is slow, because it is the first one to run.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -28,6 +34,7 @@ _MEANINGS: Mapping[str, str] = MappingProxyType(
         "this one with SIGTERM",
     }
 )
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 IGNORED = tuple(signal.Signals[name] for name in _MEANINGS if hasattr(signal, name))
 
 
@@ -91,6 +98,27 @@ def ignore_signals() -> IgnoredSignals:
         if handler is signal.SIG_DFL:
             signal.signal(number, ignored)
     return ignored
+
+
+def end_on_signals() -> None:
+    """End the process on SIGTERM and SIGINT, with exit code 0, as the running gateway does.
+
+    Only where the default action is still in place: whoever ignores one or handles it goes on.
+    """
+    for number in _ENDING:
+        if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End it here: what is being imported or made is in no state to be cleaned up.
+
+    Whoever reads the line may have gone, and that must not keep the process.
+    """
+    name = signal.Signals(number).name
+    with suppress(OSError):
+        os.write(2, f"gateway: {name} before it served anybody: ended\n".encode())
+    os._exit(0)
 
 
 def _do_nothing() -> None:

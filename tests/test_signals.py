@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.signals import IGNORED, ignore_signals
+from gateway.signals import IGNORED, end_on_signals, ignore_signals
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +90,18 @@ def test_the_module_that_installs_it_imports_nothing_slow() -> None:
 
     assert "gateway.signals" in loaded
     assert {"asyncio", "structlog", "typer", "uvicorn", "gateway.cli"} & set(loaded) == set()
+
+
+def test_what_ends_the_start_takes_the_place_of_the_default_action_only() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_on_signals()
+        assert callable(signal.getsignal(signal.SIGTERM))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

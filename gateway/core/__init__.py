@@ -21,6 +21,7 @@ nothing of ours.
     balancing  which candidate first
     fleet      the live state of one service's instances
     idle       how long an instance keeps idle connections
+    fair       places that one who comes often cannot hold
     watch      the rules of following a registry
     hold       what to believe when a registry says that instances are gone
 """

@@ -118,6 +118,9 @@ class SnapshotStore:
             if self._can_write:
                 _log.warning("snapshot_not_written", path=str(self._path), reason=str(error))
             self._can_write = False
+        except Exception:  # noqa: BLE001 -- it would end the gateway, which can do without the file
+            _log.exception("task_failed", task="snapshots")
+            self._can_write = False
         else:
             self._can_write = True
 

@@ -7,6 +7,10 @@
                   503 where that is cheap        closed, place left
                   (plain), else closed
 
+A client that has left again gets no handshake. Handshakes have places of their own, shared fairly
+by address (the one that the PROXY header names): one address cannot keep the others waiting, and
+what they hold has a bound.
+
 It does so itself, instead of `loop.create_server`, because only then a connection can be counted
 and refused before the handshake, what waits in the backlog can be taken before the socket is
 closed, and a lack of file descriptors is not the end of the listener (uvloop closes it).
@@ -24,11 +28,13 @@ from math import inf
 
 import structlog
 
+from gateway.core.fair import FairPlaces
 from gateway.core.message import Peer
 from gateway.edge.places import Place, Places
 from gateway.edge.proxied import read_header
 from gateway.edge.proxy_protocol import ProxyProtocolError, Told
 from gateway.runtime.backlog import Backlog
+from gateway.runtime.departed import has_departed
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.secured import SecuredConnection
 
@@ -39,6 +45,8 @@ _MOST_AT_ONCE = 64
 # The longest backlog that is emptied before the socket is closed.
 _MOST_AT_CLOSE = 16 * 1024
 _PAUSE_S = 0.5
+# Handshakes at once; each holds some 60 KB, and takes a core a millisecond or two.
+MOST_HANDSHAKES = 1024
 
 MakeProtocol = Callable[[Told | None, Place | None], asyncio.Protocol]
 Spawn = Callable[[Coroutine[None, None, bool]], asyncio.Task[bool]]
@@ -141,6 +149,7 @@ class Acceptor:
         self._entrance = entrance
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[bool]] = set()
+        self._handshakes: FairPlaces[asyncio.Task[object]] = FairPlaces(MOST_HANDSHAKES)
         self._pause: asyncio.TimerHandle | None = None
         self._is_failing = False
         self._is_closed = False
@@ -210,6 +219,9 @@ class Acceptor:
             _log.warning("accept_failed", reason=str(error), retried_every_s=_PAUSE_S)
 
     def _welcome(self, sock: socket.socket, address: str) -> None:
+        if self._first.tls is not None and has_departed(sock):
+            sock.close()
+            return
         place = None
         if self._entrance is not None:
             place = self._entrance.enter(address)
@@ -280,13 +292,30 @@ class Acceptor:
             server_name=None,
             shutdown_timeout_s=tls.shutdown_timeout_s,
         )
-        await self._loop.connect_accepted_socket(lambda: secured, sock)
+        task = asyncio.current_task()
+        assert task is not None, "it runs in one"
+        self._enter_handshake(task, peer)
         try:
-            async with asyncio.timeout(tls.handshake_timeout_s):
-                await secured.ready
-        except BaseException:
-            secured.abort()
-            raise
+            await self._loop.connect_accepted_socket(lambda: secured, sock)
+            try:
+                async with asyncio.timeout(tls.handshake_timeout_s):
+                    await secured.ready
+            except BaseException:
+                secured.abort()
+                raise
+        finally:
+            self._handshakes.discard(task, peer)
+
+    def _enter_handshake(self, task: asyncio.Task[object], peer: bytes) -> None:
+        """Take a place for a handshake, from whose address has most if there is none left.
+
+        Raises ConnectionRefusedError where that is this one's own address.
+        """
+        left = self._handshakes.add(task, peer)
+        if left is task:
+            raise ConnectionRefusedError("there are too many handshakes of this address")
+        if left is not None:
+            left.cancel()
 
     def _begun(self, sock: socket.socket, place: Place | None, task: asyncio.Task[bool]) -> None:
         """Close what did not become a connection, also when its task never came to its start."""

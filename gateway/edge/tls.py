@@ -76,7 +76,10 @@ class Certificates:
         """Load the files again whenever they have changed, until cancelled."""
         while True:
             await asyncio.sleep(poll_s)
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:  # noqa: BLE001 -- it would end the gateway; those that are there serve
+                _log.exception("task_failed", task="certificates")
 
     def refresh(self) -> None:
         """Load the files if they have changed; a change that cannot be used is told once."""

@@ -58,8 +58,8 @@ class Alarms:
     def set(self, at_s: float, act: Act, *, break_down: Act) -> None:
         """Let `act` be called at this instant, with the time that it is then.
 
-        It cannot be taken back: `act` finds out whether it still matters. What it raises comes out
-        of the loop, and `break_down` is called first.
+        It cannot be taken back: `act` finds out whether it still matters. What it raises is told by
+        the loop, and `break_down` is called first.
         """
         heappush(self._heap, _Alarm(at_s, next(self._numbers), act, break_down))
         if self._timer is None or at_s < self._timer_at_s:
@@ -70,11 +70,7 @@ class Alarms:
         heap = self._heap
         while heap and heap[0].at_s <= now_s:
             alarm = heappop(heap)
-            try:
-                alarm.act(now_s)
-            except Exception:
-                alarm.break_down(now_s)
-                raise
+            guarded(self._loop, alarm.act, alarm.break_down, now_s)
 
     def _wind(self) -> None:
         """Set the one timer to the next alarm."""
@@ -92,3 +88,29 @@ class Alarms:
             self.ring(self._loop.time())
         finally:
             self._wind()
+
+
+def guarded(
+    loop: asyncio.AbstractEventLoop | None, act: Act, break_down: Act | None, now_s: float
+) -> bool:
+    """Call `act`, and `break_down` if it raises; return False where that raises too.
+
+    The loop tells what was raised: a mistake of one must not keep others from being called, now or
+    ever after. Without a loop it comes out.
+    """
+    errors: list[Exception] = []
+    for call in (act, break_down):
+        if call is None:
+            break
+        try:
+            call(now_s)
+            break
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the loop tells it
+            errors.append(error)
+    for raised in errors:
+        if loop is None:
+            raise raised
+        loop.call_exception_handler(
+            {"message": "a callback of the clock failed", "exception": raised}
+        )
+    return len(errors) <= 1

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.proxy.alarms import Alarms
+from gateway.proxy.alarms import Alarms, guarded
 
 TICK_S = 0.1
 _TICKS_BETWEEN_SWEEPS = 10
@@ -90,8 +90,8 @@ class Deadlines:
         """Tell everybody whose deadline has passed; done by each tick.
 
         While it ticks in a loop, many are told a few at a time, so that nobody has to wait for
-        thousands that gave up at the same moment. What one of them raises ends that one, and comes
-        out here; the others hear of it next time.
+        thousands that gave up at the same moment. What one of them raises ends that one, and the
+        loop tells it; the others hear what they have to hear. Without a loop it comes out here.
         """
         self.now_s = now_s
         self.alarms.ring(now_s)
@@ -101,7 +101,7 @@ class Deadlines:
         self._ticks += 1
         if self._ticks % _TICKS_BETWEEN_SWEEPS == 0:
             for sweepable in tuple(self.swept):
-                sweepable.sweep(now_s)
+                guarded(self._loop, sweepable.sweep, None, now_s)
 
     def _expire_some(self, now_s: float) -> None:
         late, loop = self._late, self._loop
@@ -109,9 +109,13 @@ class Deadlines:
             one = late.popleft()
             # One that expired may have settled another, and one that waited here has moved on.
             if one in self.watched and one.deadline_s <= now_s:
-                _expire(one, now_s)
+                self._expire(one, now_s)
         if late and loop is not None:
             loop.call_soon(self._expire_more)
+
+    def _expire(self, one: Expiring, now_s: float) -> None:
+        if not guarded(self._loop, one.expire, one.break_down, now_s):
+            self.watched.discard(one)  # or it would be told in each tick for ever
 
     def _expire_more(self) -> None:
         if self._loop is not None:
@@ -124,11 +128,3 @@ class Deadlines:
         self.lag_s = max(now_s - due_s, self.lag_s * _LAG_KEPT)
         self._timer = loop.call_later(TICK_S, self._tick, loop, clock, now_s + TICK_S)
         self.look(now_s)
-
-
-def _expire(late: Expiring, now_s: float) -> None:
-    try:
-        late.expire(now_s)
-    except Exception:
-        late.break_down(now_s)
-        raise

@@ -12,7 +12,8 @@ connection, whose limits hold.
         └──▶ CLOSED
 
 A handshake costs a server a millisecond or two. So each of its steps is a share of the Backlog:
-hundreds of clients that connect at once hold nobody up.
+hundreds of clients that connect at once hold nobody up. For a client that has left meanwhile none
+is taken, and the session is made with the first one: who waits for it holds next to nothing.
 
 RFC 8446 §6.1: a session ends with close_notify in each direction; one that ends without it may have
 been cut. Renegotiation (TLS 1.2) must be off in the context.
@@ -29,6 +30,7 @@ from enum import IntEnum
 from typing import Any, Final, cast
 
 from gateway.runtime.backlog import LONG_READ_BYTES, Backlog
+from gateway.runtime.departed import has_departed
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.unread import read_unread
 
@@ -83,12 +85,10 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._is_server = server_name is None
-        self._session = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=self._is_server,
-            server_hostname=server_name,
-        )
+        self._context = context
+        self._server_name = server_name
+        self._session: ssl.SSLObject
+        self._has_session = False
         self._state: _State = _HANDSHAKE
         self._plain: asyncio.Transport
         self._is_paused = False
@@ -177,13 +177,27 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         """Take the next step of the handshake, or look at what was put off."""
         self._has_put_off = False
         if self._state is _HANDSHAKE:
-            self._shake_hands()
+            if self._is_server and has_departed(self._plain.get_extra_info("socket")):
+                self._plain.abort()
+            else:
+                self._shake_hands()
         elif self._state is _OPEN and not self._is_paused:
             self._read()
         if self._state < _CLOSED and not self._is_paused and not self._plain.is_closing():
             self._plain.resume_reading()
 
+    def _begin_session(self) -> None:
+        self._has_session = True
+        self._session = self._context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=self._is_server,
+            server_hostname=self._server_name,
+        )
+
     def _shake_hands(self) -> None:
+        if not self._has_session:
+            self._begin_session()
         try:
             self._session.do_handshake()
         except ssl.SSLWantReadError:

@@ -375,3 +375,17 @@ def test_a_file_that_is_larger_than_any_of_ours_is_not_read(
         assert disk.store().load() == ()
 
     assert [one["reason"] for one in logs] == ["larger than 100B"]
+
+
+def test_a_mistake_while_it_is_written_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path / "snapshot.json", FakeClock(), FakeClock())
+    store, entries = disk.store(), disk.catalog(web()).entries()
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(store, "_document", lambda _: 1 // 0)
+        store.save(entries)
+    store.save(entries)
+
+    assert [(one["event"], one["task"]) for one in logs] == [("task_failed", "snapshots")]
+    assert len(disk.store().load()) == 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -22,8 +25,10 @@ from gateway.edge.places import MOST_REFUSED, Place, Places
 from gateway.edge.proxy_protocol import Told
 from gateway.runtime.backlog import Backlog
 from gateway.runtime.pieces import Buffer
+from gateway.runtime.secured import SecuredConnection
 from tests.fakes.client import RawClient
-from tests.fakes.waiting import wait_until
+from tests.fakes.tls import Authority, Pair, SecuredClient
+from tests.fakes.waiting import PATIENCE_S, wait_until
 
 FIRST = b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 443\r\n"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -195,7 +200,7 @@ async def test_a_connection_counts_before_its_header_has_come() -> None:
             await stack.enter_async_context(RawClient(stage.port))
         await wait_until(lambda: stage.acceptor.beginning_count == 2)
         async with RawClient(stage.port) as third:
-            await third.expect_closed()
+            await cut_off(third)
         assert (places.count, places.refused_count, stage.made) == (2, 0, [])
 
 
@@ -215,6 +220,97 @@ async def test_a_connection_counts_before_its_handshake_is_over() -> None:
         async with RawClient(stage.port) as second:
             await second.expect_closed()
         assert (places.count, places.refused_count, stage.made) == (1, 0, [])
+
+
+async def cut_off(client: RawClient) -> None:
+    """Wait for the end; it is a reset where not all was read."""
+    with contextlib.suppress(ConnectionResetError):
+        await client.read_until_closed()
+
+
+def client_hello() -> bytes:
+    outgoing = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    session = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    return outgoing.read()
+
+
+def secured_by(pair: Pair, *, is_proxied: bool = False) -> Preliminaries:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    tls = Tls(
+        context=context,
+        handshake_timeout_s=PATIENCE_S,
+        shutdown_timeout_s=1,
+        buffer=Buffer(),
+        backlog=Backlog(),
+    )
+    return Preliminaries(header_timeout_s=PATIENCE_S if is_proxied else None, tls=tls)
+
+
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["plain", "proxied"])
+async def test_one_address_cannot_hold_the_handshakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_proxied: bool
+) -> None:
+    """Two places are taken by one address; a third of it gets none, one of another does."""
+    monkeypatch.setattr(acceptor, "MOST_HANDSHAKES", 2)
+    authority = Authority(tmp_path)
+    first = secured_by(authority.pair("localhost"), is_proxied=is_proxied)
+    told, other = (FIRST, FIRST.replace(b".7", b".8")) if is_proxied else (b"", b"")
+    async with staged(first, limits()) as stage, AsyncExitStack() as stack:
+        greedy = [RawClient(stage.port) for _ in range(2)]
+        for number, client in enumerate(greedy, 1):
+            await stack.enter_async_context(client)
+            await client.send(told + client_hello())
+            assert await client.read_exactly(1)  # the gateway has taken its first step
+            assert stage.acceptor.beginning_count == number
+        async with RawClient(stage.port) as third:
+            with contextlib.suppress(ConnectionError):
+                await third.send(told + client_hello())
+            await cut_off(third)
+        async with SecuredClient(stage.port, source="127.0.0.9") as honest:
+            await honest.send(other)
+            await honest.secure(authority.client_context())
+            await honest.send(b"hello")
+            assert await honest.read_exactly(5) == b"hello"
+
+        await cut_off(greedy[1])
+        assert (stage.acceptor.beginning_count, len(stage.made)) == (1, 1)
+
+
+async def test_nothing_is_done_for_clients_that_have_left(tmp_path: Path) -> None:
+    """Neither for those that left before they were accepted, nor for those that left while waiting.
+
+    The Backlog has no turns here until the test gives it one.
+    """
+    turns: list[Callable[[], None]] = []
+    first = secured_by(Authority(tmp_path).pair("localhost"))
+    assert first.tls is not None
+    first = replace(first, tls=replace(first.tls, backlog=Backlog(when=turns.append)))
+    made: list[SecuredConnection] = []
+
+    class Counted(SecuredConnection):
+        def _begin_session(self) -> None:
+            made.append(self)
+            super()._begin_session()
+
+    places = limits()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acceptor, "SecuredConnection", Counted)
+        async with staged(first, places) as stage:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", stage.port)) as early:
+                    early.sendall(client_hello())
+            async with RawClient(stage.port) as late:
+                await late.send(client_hello())
+                await wait_until(lambda: bool(turns))
+                assert (places.count, stage.acceptor.beginning_count) == (1, 1)
+            turns.pop()()
+            await stage.acceptor.wait_closed()
+
+    assert made == []
 
 
 async def test_whom_the_header_names_is_counted_and_not_the_proxy() -> None:

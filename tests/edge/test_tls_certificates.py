@@ -239,3 +239,23 @@ def test_only_what_ssl_says_of_odd_names_is_kept_quiet(
     sys.unraisablehook(unraisable)
 
     assert [unraisable] * (2 if is_told else 1) == told
+
+
+async def test_a_mistake_while_files_are_read_is_told_and_they_are_followed_on(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates(files(authority.pair("first.example")))
+    asked: list[None] = []
+
+    def refresh() -> None:
+        asked.append(None)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(certificates, "refresh", refresh)
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(certificates.follow(poll_s=0.001))
+            await wait_until(lambda: len(asked) >= 2)
+            following.cancel()
+
+    assert {(one["event"], one["task"]) for one in logs} == {("task_failed", "certificates")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -56,8 +57,32 @@ def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     )
     with (folder / "said").open("wb") as said:
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # granian and hypercorn serve in processes of their own
         )
+
+
+def _group(number: int) -> list[int]:
+    """List the processes of a group that have not ended."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _parent, group = file.read_text("utf-8").rpartition(") ")[2].split()[:3]
+            if int(group) == number and state not in {"Z", "X"}:
+                found.append(int(file.parent.name))
+    return found
+
+
+async def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(process.wait)
+    await wait_until(lambda: not _group(process.pid), every_s=0.02)
 
 
 @asynccontextmanager
@@ -76,8 +101,7 @@ async def running(
         await wait_until(lambda: process.poll() is not None or _listens(port), every_s=0.05)
         yield port, process
     finally:
-        process.kill()
-        process.wait()
+        await _end_group(process)
 
 
 def _listens(port: int) -> bool:
@@ -139,3 +163,4 @@ async def test_it_ends_at_sigterm(server: str, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
 
         assert await asyncio.to_thread(process.wait) in {0, -signal.SIGTERM}
+        await wait_until(lambda: not _group(process.pid), every_s=0.02)  # nor does a worker stay

@@ -70,3 +70,41 @@ async def test_a_lack_of_descriptors_is_logged_once_and_is_over_when_it_is_over(
         assert len(gateway.logged("accept_failed")) == 1
         gateway.signal(signal.SIGTERM)
         assert await gateway.ended() == 0
+
+
+async def test_with_too_few_descriptors_to_work_it_refuses_to_start(tmp_path: Path) -> None:
+    gateway = GatewayRun(routes_to(1), tmp_path)
+    gateway.open_files = (63, 63)
+    gateway.launch()
+    try:
+        assert await gateway.ended() == 1
+    finally:
+        gateway.kill()
+    assert gateway.logged("listening") == []
+    assert "gateway: only 63 files may be open at once, and 64 is the least" in gateway.said
+    assert "ulimit -Hn" in gateway.said
+
+
+@pytest.mark.parametrize("limit", [64, 128, 256])
+async def test_few_descriptors_are_shared_out_and_every_client_that_has_a_place_is_served(
+    tmp_path: Path, limit: int
+) -> None:
+    """As many clients as there may be, each with a connection to an instance of its own."""
+    released = asyncio.Event()
+    count = (limit - limit // 2) // 2
+    async with ScriptedUpstream() as web, AsyncExitStack() as stack:
+        web.on_request(play(hold(released), respond()))
+        gateway = GatewayRun(routes_to(web), tmp_path)
+        gateway.open_files = (limit, limit)
+        await stack.enter_async_context(gateway)
+        (told,) = gateway.logged("open_files_too_few")
+        assert (told["limit"], told["max_connections"]) == (limit, count)
+        clients = [await stack.enter_async_context(RawClient(gateway.port)) for _ in range(count)]
+        for client in clients:
+            await client.send(ask())
+        await wait_until(lambda: len(web.requests) == count)
+
+        assert (await gateway.ask_admin("/readyz")).status_code == 200
+        released.set()
+        assert {(await one.read_response()).status for one in clients} == {200}
+        assert gateway.logged("accept_failed") == []

@@ -129,17 +129,52 @@ async def test_a_mistake_does_not_stop_the_clock() -> None:
     reported: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _, context: reported.append(context))
     deadlines = Deadlines()
-    Waiting(deadlines, 0.0, is_wrong=True)
+    wrong = Waiting(deadlines, 0.0, is_wrong=True)
 
-    with pytest.raises(KeyError):
-        deadlines.start(loop)
-    Waiting(deadlines, 0.0, is_wrong=True)
-    await wait_until(lambda: reported)
+    deadlines.start(loop)
+    assert wrong.has_broken_down
+    later = Waiting(deadlines, 0.0, is_wrong=True)
+    await wait_until(lambda: later.has_broken_down)
     due = Waiting(deadlines, 0.0)
     await wait_until(lambda: due.heard)
     deadlines.stop()
 
-    assert isinstance(reported[0]["exception"], KeyError)
+    assert [type(one["exception"]) for one in reported] == [KeyError, KeyError]
+
+
+async def test_in_its_loop_a_mistake_costs_nobody_else_anything() -> None:
+    """Neither other deadlines, nor alarms, nor sweeps, in the same tick or ever after."""
+
+    class Wrong(Waiting):
+        def break_down(self, now_s: float) -> None:
+            raise ValueError("it cannot even break down")
+
+        def sweep(self, now_s: float) -> None:
+            raise LookupError("a mistake in a sweep")
+
+    def ring_wrong(now_s: float) -> None:
+        raise OSError(f"a mistake of an alarm at {now_s}")
+
+    loop = asyncio.get_running_loop()
+    kinds: list[type] = []
+    loop.set_exception_handler(lambda _, context: kinds.append(type(context["exception"])))
+    deadlines, rang = Deadlines(), list[float]()
+    wrong = [Wrong(deadlines, 0.0, is_wrong=True) for _ in range(3)]
+    deadlines.swept.update(wrong)
+    others = [Waiting(deadlines, 0.0) for _ in range(3)]
+    sweeps = [Swept(deadlines) for _ in range(3)]
+    deadlines.alarms.set(0.0, ring_wrong, break_down=lambda _: None)
+    deadlines.alarms.set(0.0, rang.append, break_down=lambda _: None)
+
+    deadlines.start(loop)
+    assert (len(rang), [len(one.heard) for one in (*wrong, *others)]) == (1, [1] * 6)
+    await wait_until(lambda: all(len(one.times) == 2 for one in sweeps))
+    deadlines.stop()
+
+    assert [len(one.heard) for one in wrong] == [1, 1, 1]
+    assert sorted(one.__name__ for one in kinds) == sorted(
+        ["OSError"] + ["KeyError", "ValueError"] * 3 + ["LookupError"] * 6
+    )
 
 
 async def _three_ticks() -> None:
