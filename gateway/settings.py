@@ -412,12 +412,14 @@ def _without_value(message: str, value: object) -> str:
         for part in (value, *re.split(r"[,\s]+", value)):
             if not _NO_SECRET.fullmatch(part):
                 message = message.replace(repr(part), "what it holds")
+                message = message.replace(f"write {part}:", "write HOST:")
     return message
 
 
-# A number with a unit, addresses and networks, a port of this machine, a short word, or a path.
+# A number with a unit, addresses and networks, a port of this machine, or a path. Words are none of
+# these, nor is hex without a dot or a colon: short passwords and tokens look like that.
 _NO_SECRET = re.compile(
-    r"-?[0-9][0-9.,_]*\s?[A-Za-z]{0,9}|[0-9a-fA-F.:/,\[\]\s]*|localhost:?\w*|[a-z]{1,8}|[./~][\w./-]*"
+    r"-?[0-9][0-9.,_]*\s?[A-Za-z]{0,3}|[0-9a-fA-F\[]*[.:][0-9a-fA-F.:/,\[\]\s]*|localhost:?\d*|[./~][\w./-]*"
 )
 _MESSAGES: Mapping[str, Callable[[ErrorDetails], str]] = MappingProxyType(
     {

@@ -228,6 +228,13 @@ def test_consul_http_ssl_changes_the_scheme_and_never_back(
         ("GATEWAY_HTTP_REDIRECT", "hunter2"),
         ("GATEWAY_CONSUL_VERIFY", "hunter2"),
         ("GATEWAY_CONSUL_TOKEN", "hunter2\nhunter2"),
+        ("GATEWAY_LOG_LEVEL", "hunter"),
+        ("GATEWAY_START_WAIT", "hunter"),
+        ("GATEWAY_BIND", "hunter"),
+        ("GATEWAY_CONSUL_VERIFY", "hunter"),
+        ("GATEWAY_ERROR_DETAIL", "deadbeef"),
+        ("GATEWAY_START_WAIT", "7hunter"),
+        ("CONSUL_HTTP_ADDR", "hunter"),
         ("GATEWAY_CONSUL_TOKEN", "hunter2 s3cr3t"),
     ],
 )
@@ -242,7 +249,9 @@ def test_what_could_be_a_secret_is_not_in_the_message(
     said = str(caught.value)
     assert variable in said
     assert not [
-        part for part in ("hunter2", "s3cr3t", "Tr0", "4f2e", "pa55", "horse") if part in said
+        part
+        for part in ("hunter", "deadbeef", "s3cr3t", "Tr0", "4f2e", "pa55", "horse")
+        if part in said
     ]
 
 
@@ -260,10 +269,10 @@ def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
     assert str(refused.value).splitlines() == [
         "CONSUL_HTTP_SSL: 'maybe' is not true or false",
         "--bind: ':80' names no address; write 0.0.0.0:80 or [::]:80 for all",
-        "CONSUL_HTTP_ADDR: 'consul' has no port; write consul:8500",
+        "CONSUL_HTTP_ADDR: what it holds has no port; write HOST:8500",
         "GATEWAY_DRAIN_TIMEOUT: '5 s' is not a duration; write 250ms, 5s or 1m",
         "--client-head-timeout: '0s' is no time at all; write 250ms, 5s or 1m",
-        "GATEWAY_MAX_CONNECTIONS: 'many' is not a whole number; write 1000",
+        "GATEWAY_MAX_CONNECTIONS: what it holds is not a whole number; write 1000",
     ]
 
 
@@ -271,15 +280,19 @@ def test_all_that_is_wrong_is_told_at_once_under_the_name_it_was_given(
     ("variable", "text", "reason"),
     [
         ("GATEWAY_ADMIN", "9901", "'9901' is not an address to listen on; write 127.0.0.1:8080"),
-        ("GATEWAY_REGISTRY", "etcd", "'etcd' is not known; write 'consul' or 'static'"),
-        ("GATEWAY_CONSUL_VERIFY", "perhaps", "'perhaps' is no switch; write true or false"),
+        ("GATEWAY_REGISTRY", "etcd", "what it holds is not known; write 'consul' or 'static'"),
+        ("GATEWAY_CONSUL_VERIFY", "perhaps", "what it holds is no switch; write true or false"),
         ("GATEWAY_CONSUL_WAIT", "500ms", "'500ms' is out of range; write 1s to 10m"),
         ("GATEWAY_CONSUL_WAIT", "11m", "'11m' is out of range; write 1s to 10m"),
         ("GATEWAY_CONSUL_CACERT", "/not/there", "there is no file '/not/there'"),
         ("CONSUL_CACERT", "/not/there", "there is no file '/not/there'"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8;::1", "write networks as in 10.0.0.0/8, ::1"),
-        ("GATEWAY_ACCESS_LOG", "yes", "'yes' is not known; write on, off or the path of a file"),
-        ("GATEWAY_LOG_LEVEL", "loud", "'loud' is not known; write 'debug', 'info'"),
+        (
+            "GATEWAY_ACCESS_LOG",
+            "yes",
+            "what it holds is not known; write on, off or the path of a file",
+        ),
+        ("GATEWAY_LOG_LEVEL", "loud", "what it holds is not known; write 'debug', 'info'"),
         ("GATEWAY_MAX_HEADER_SIZE", "64K", "'64K' is not a size; write 64KiB, 1MiB or 10MB"),
         ("GATEWAY_MAX_HEADER_SIZE", "0", "must be 1 or more"),
         ("GATEWAY_MAX_HEADER_FIELDS", "0", "must be 1 or more"),

@@ -6,12 +6,15 @@ route needs their service, with all that was learned about their instances.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
-from itertools import count
+from itertools import chain
 from math import inf
+from os import urandom
+from struct import Struct
 
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.fleet import Fleet
@@ -34,6 +37,7 @@ Mount = Callable[[Target], None]
 
 _PREFLIGHT_METHOD = b"access-control-request-method"
 _VIA_LINE = b"\r\nVia: 1.1 gateway"
+_IDS = Struct("20s" * 256)
 
 
 def _mount_nothing(target: Target) -> None:
@@ -81,7 +85,7 @@ class Engine:
         self._make_pool = make_pool
         self._wall_clock = wall_clock
         self._date = (0, b"")
-        self.next_request_id = _request_ids(random)
+        self.next_request_id = _request_ids().__next__
 
     def use(
         self, config: RoutingConfig, *, client_body_timeout_s: float, mount: Mount = _mount_nothing
@@ -249,10 +253,18 @@ class _BreakersOnly:
         """Leave it to whoever has the request in hand."""
 
 
-def _request_ids(random: Callable[[], float]) -> Callable[[], bytes]:
-    """Make what makes ids that no other request of this process has, and hardly any elsewhere."""
-    form = b"%08x%%012x" % int(random() * (1 << 32))
-    return map(form.__mod__, count(int(random() * (1 << 32)))).__next__
+def _request_ids() -> Iterator[bytes]:
+    """Return ids of 80 random bits, in hex, drawn from the system some hundreds at a time.
+
+    A counter, or anything that can be computed from earlier ids, would tell each client how many
+    requests others made in between. Nothing is drawn before the first request: processes that are
+    forked from this one draw their own.
+    """
+    return chain.from_iterable(iter(_some_ids, ()))
+
+
+def _some_ids() -> tuple[bytes, ...]:
+    return _IDS.unpack(hexlify(urandom(_IDS.size // 2)))
 
 
 def _limit(fleet: Fleet[ConnectionPool], service: ServiceConfig) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Protocol
 
+import structlog
+
 from gateway.core.failure import Failure
 from gateway.core.idle import ALWAYS_USABLE_S, IdleLimit
 from gateway.core.model import Instance
@@ -31,6 +33,9 @@ MAX_IDLE = 256
 TRUSTED_IDLE_S = 1.0
 _SHUTDOWN_TIMEOUT_S = 2.0
 _LOOKUP_SHARE = 0.5
+UNASKED_REST_S = 60.0
+
+_log = structlog.get_logger()
 
 
 class Spawn(Protocol):
@@ -79,6 +84,8 @@ class Pool:
         self.max_connections: int | None = None
         self._connecting: dict[Carried, asyncio.Task[None]] = {}
         self._is_retired = False
+        self._keeps_idle = True
+        self._keeps_again_at_s = 0.0
         self._limit = IdleLimit()
 
     def __repr__(self) -> str:
@@ -131,7 +138,24 @@ class Pool:
 
     def retire(self) -> None:
         """Close what is idle now, and everything else when it has nothing in hand any more."""
-        self._is_retired = True
+        self._is_retired, self._keeps_idle = True, False
+        self._close_idle()
+
+    def unasked(self, now_s: float) -> None:
+        """Use each connection for one request only, for a while.
+
+        What comes together with the next request would be taken for its response.
+        """
+        if self._keeps_idle:
+            _log.warning(
+                "unasked_response", instance=self._instance.authority, for_s=UNASKED_REST_S
+            )
+        self._keeps_idle = False
+        self._keeps_again_at_s = now_s + UNASKED_REST_S
+        self._deadlines.swept.add(self)
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
@@ -139,7 +163,7 @@ class Pool:
     def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next Exchange."""
         idle = self._idle
-        if self._is_retired or connection.is_closing or len(idle) >= MAX_IDLE:
+        if not self._keeps_idle or connection.is_closing or len(idle) >= MAX_IDLE:
             connection.abort()
             return
         if not idle:
@@ -163,8 +187,10 @@ class Pool:
         usable_s = self._limit.usable_s(now_s)
         while idle and now_s - idle[0].idle_since_s > usable_s:
             idle.pop(0).abort()
-        if not idle:
-            self._deadlines.swept.discard(self)
+        if now_s >= self._keeps_again_at_s:
+            self._keeps_idle = not self._is_retired
+            if not idle:
+                self._deadlines.swept.discard(self)
 
     async def _connect_for(self, exchange: Carried) -> None:
         try:

@@ -60,6 +60,10 @@ class _Part(IntEnum):
     OVER = 5  # nothing more: the answer is whole
 
 
+# RFC 9110 §15.5.9: so some servers end a connection that was idle for long. It is no response to
+# a request, and none to another one follows.
+_IDLE_TIMEOUTS = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+
 _HEAD, _LENGTH, _CHUNKS, _END, _TUNNEL, _OVER = _Part
 
 
@@ -76,6 +80,10 @@ class Home(Protocol):
 
     def keeps_idle(self, for_s: float, now_s: float) -> None:
         """Hear from the instance for how long it keeps idle connections."""
+        ...
+
+    def unasked(self, now_s: float) -> None:
+        """Hear that the instance answered a request that nobody sent."""
         ...
 
     def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
@@ -210,7 +218,7 @@ class UpstreamConnection(asyncio.Protocol):
         now_s = self._clock()
         if exchange is None or self._begun_in == self._outbox.round:
             if exchange is None or self.was_used:
-                self._let_go_unasked(exchange, now_s)
+                self._let_go_unasked(exchange, data, now_s)
                 return
             # It speaks first. Nobody else can be meant by that, but what it says to the request
             # that leaves now would answer the next one.
@@ -364,6 +372,7 @@ class UpstreamConnection(asyncio.Protocol):
                 start = self._read_chunks(exchange, data, start, now_s)
             elif part is _OVER:
                 self._has_extra = True
+                self._home.unasked(now_s)
                 return
             else:
                 self._read_rest(exchange, data[start:] if start else data, now_s)
@@ -545,7 +554,7 @@ class UpstreamConnection(asyncio.Protocol):
         )
         exchange.upstream_failed(failure, detail, now_s)
 
-    def _let_go_unasked(self, exchange: Carried | None, now_s: float) -> None:
+    def _let_go_unasked(self, exchange: Carried | None, data: bytes, now_s: float) -> None:
         """End the connection: whatever this is, it answers no request that leaves later.
 
         A request that was given this connection, and has not left yet, goes out on another one.
@@ -553,6 +562,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None and self._part is _TUNNEL:
             return  # it comes behind our end
         self.abort()
+        if not data.startswith(_IDLE_TIMEOUTS):
+            self._home.unasked(now_s)
         if exchange is not None:
             exchange.anything_sent = False
             exchange.upstream_failed(Failure.STALE_CONNECTION, UNASKED, now_s)

@@ -180,12 +180,16 @@ class FakeHome:
         self.taken_back: list[float] = []
         self.lost_ones: list[float | None] = []
         self.told: list[float] = []
+        self.unasked_at_s: list[float] = []
 
     def take_back(self, connection: UpstreamConnection) -> None:
         self.taken_back.append(connection.idle_since_s)
 
     def keeps_idle(self, for_s: float, now_s: float) -> None:
         self.told.append(for_s)
+
+    def unasked(self, now_s: float) -> None:
+        self.unasked_at_s.append(now_s)
 
     def lost(self, connection: UpstreamConnection, *, idle_s: float | None) -> None:
         self.lost_ones.append(idle_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -175,10 +176,26 @@ def test_request_ids_are_unique_and_of_one_length() -> None:
     assert {20} == {len(one) for one in ids}
 
 
-def test_request_ids_of_two_gateways_begin_differently() -> None:
-    first, second = (engine_with(chance=chance) for chance in (0.25, 0.5))
+def test_request_ids_do_not_tell_how_many_others_there_were() -> None:
+    """Neither their order nor what lies between two of them follows from how many were given."""
+    engine = Stage().engine
 
-    assert first.next_request_id()[:8] != second.next_request_id()[:8]
+    ids = [int(engine.next_request_id(), 16) for _ in range(1000)]
+
+    steps = [later - earlier for earlier, later in pairwise(ids)]
+    assert len(steps) == len(set(steps))
+    assert len(steps) == len({step % 2**64 for step in steps})
+    assert 300 < sum(step > 0 for step in steps) < 700
+    low_bits = sum(one & 1 for one in ids)
+    assert 300 < low_bits < 700
+
+
+def test_request_ids_of_two_gateways_differ_whatever_chance_they_choose_by() -> None:
+    first, second = (engine_with(chance=0.5) for _ in range(2))
+
+    given = {engine.next_request_id() for engine in (first, second) for _ in range(600)}
+
+    assert 1200 == len(given)
 
 
 def test_the_date_is_made_anew_once_a_second() -> None:

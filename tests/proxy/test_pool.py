@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.core.failure import VERDICTS, Failure
 from gateway.core.idle import IdleLimit
 from gateway.core.model import Instance
 from gateway.proxy.deadlines import Deadlines
-from gateway.proxy.pool import MAX_IDLE, TRUSTED_IDLE_S, Pool
+from gateway.proxy.pool import MAX_IDLE, TRUSTED_IDLE_S, UNASKED_REST_S, Pool
 from gateway.proxy.tls import TlsClient
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.runtime.backlog import Backlog
@@ -476,3 +477,66 @@ async def test_a_connection_that_the_instance_closed_teaches_for_how_long_others
     pool.sweep(place.clock())
 
     assert is_aborted(second)
+
+
+@pytest.mark.parametrize("said", [OK, OK + OK, b"\r\n"])
+async def test_an_instance_that_answers_unasked_gets_one_request_on_each_connection(
+    place: Place, said: bytes
+) -> None:
+    """What comes together with the next request cannot be told from its response."""
+    pool = place.pool(on_port(1))
+    speaks, other = place.idle(pool), place.idle(pool)
+
+    with capture_logs() as logged:
+        speaks.data_received(said)
+        during = place.idle(pool)
+        place.idle(pool).data_received(said)
+        place.clock.advance(UNASKED_REST_S - 0.1)
+        pool.sweep(place.clock())
+        late = place.idle(pool)
+        place.clock.advance(0.1)
+        pool.sweep(place.clock())
+        after = place.idle(pool)
+
+    assert [True] * 4 == [is_aborted(one) for one in (speaks, other, during, late)]
+    assert not is_aborted(after)
+    assert after is pool.acquire(Waiter()(), place.clock())
+    (line,) = logged
+    assert ("unasked_response", "127.0.0.1:1", 60.0) == tuple(
+        line[key] for key in ("event", "instance", "for_s")
+    )
+
+
+async def test_what_stands_behind_a_response_is_one_that_nobody_asked_for(place: Place) -> None:
+    pool = place.pool(on_port(1))
+    other = place.idle(pool)
+    connection = UpstreamConnection(pool, place.clock, at_once(), Backlog(), Buffer())
+    connection.connection_made(FakeTransport())
+    exchange = Waiter()
+    exchange.connection = connection
+    connection.begin(exchange(), b"GET / HTTP/1.1\r\n\r\n")
+
+    connection.data_received(OK + OK)
+
+    assert is_aborted(other)
+
+
+async def test_a_408_on_an_idle_connection_only_ends_it(place: Place) -> None:
+    """So some servers say that it was idle for too long (RFC 9110 §15.5.9)."""
+    pool = place.pool(on_port(1))
+    speaks, other = place.idle(pool), place.idle(pool)
+
+    speaks.data_received(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
+
+    assert [True, False] == [is_aborted(one) for one in (speaks, other)]
+
+
+async def test_a_retired_pool_keeps_nothing_after_an_unasked_answer_either(place: Place) -> None:
+    pool = place.pool(on_port(1))
+    place.idle(pool).data_received(OK)
+    pool.retire()
+    place.clock.advance(UNASKED_REST_S)
+
+    pool.sweep(place.clock())
+
+    assert is_aborted(place.idle(pool))
