@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 # Where the scope says which Exchange a request through middleware belongs to.
 EXCHANGE_KEY = "gateway.exchange"
 _MOMENT_S = 2.0
+# A response of an app is written in pieces of this size, as long as the client takes them.
+_MOST_AT_ONCE_BYTES: Final = 16 * 1024
 
 
 class ClientLeftError(OSError):
@@ -170,7 +172,13 @@ class AppExchange(Exchange):
         chunk, has_more = read_body(message)
         await self._may_send.wait()
         self._expect_listener()
-        self._send_body(chunk, has_more=has_more)
+        self._expect_head(len(chunk), has_more=has_more)
+        if len(chunk) > _MOST_AT_ONCE_BYTES:
+            await self._relay_in_pieces(chunk)
+        else:
+            self._relay(chunk)
+        if not has_more:
+            self._end()
         self.client.flush()
 
     def _expect_listener(self) -> None:
@@ -206,20 +214,27 @@ class AppExchange(Exchange):
         self._wait_on(self._clock())
         self.client.send_head(head)
 
-    def _send_body(self, chunk: bytes, *, has_more: bool) -> None:
+    async def _relay_in_pieces(self, chunk: bytes) -> None:
+        """Pass a large piece on bit by bit: the app holds it anyway, so little is held beside."""
+        for start in range(0, len(chunk), _MOST_AT_ONCE_BYTES):
+            await self._may_send.wait()
+            self._expect_listener()
+            self._relay(chunk[start : start + _MOST_AT_ONCE_BYTES])
+            self.client.flush()
+
+    def _expect_head(self, size_bytes: int, *, has_more: bool) -> None:
+        """Let the head go in front of so much body, with its length if that is all."""
         if (head := self._held_head) is not None:
             if not has_more and head.has_body and head.length is None:
-                head.length = len(chunk)
+                head.length = size_bytes
                 head.lines += b"\r\nContent-Length: %d" % head.length
             self._send_head(head)
         elif self.phase is not Phase.RELAYING:
             raise AppMistakeError("a body needs http.response.start before it")
-        if self._has_body:
-            self._relay(chunk)
-        if not has_more:
-            self._end()
 
     def _relay(self, chunk: bytes) -> None:
+        if not self._has_body:
+            return
         if len(chunk) > self._left_bytes:
             if not self._is_over_length:
                 self._is_over_length = True

@@ -91,6 +91,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._has_session = False
         self._state: _State = _HANDSHAKE
         self._plain: asyncio.Transport
+        self._later = b""  # that the session was not given yet
         self._is_paused = False
         self._has_put_off = False
         self._has_ended = False
@@ -121,12 +122,12 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         state = self._state
         if state is _OPEN:
             if self._is_paused or self._has_put_off:
-                self._incoming.write(self._view[:nbytes])
+                self._later += self._view[:nbytes]
             elif nbytes > LONG_READ_BYTES and self._backlog.is_over():
-                self._incoming.write(self._view[:nbytes])
+                self._later = bytes(self._view[:nbytes])
                 self._put_off()
             else:
-                self._read(nbytes)
+                self._read(self._view[:nbytes])
         elif state is _HANDSHAKE:
             self._incoming.write(self._view[:nbytes])
             self._put_off()
@@ -134,11 +135,12 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
     def eof_received(self) -> bool:
         """Take the end of the plain connection: if the session has not ended, it was cut."""
         self._is_at_end = True
-        self._incoming.write_eof()
+        if self._state is _HANDSHAKE:
+            self._incoming.write_eof()
         if self._state is _OPEN and (self._has_put_off or self._is_paused):
             return True  # what is here already is looked at before the end
         if self._state is _OPEN:
-            self._read()
+            self._go_through()
         return self._state is _OPEN  # the protocol closes it when it has done its work
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -182,7 +184,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
             else:
                 self._shake_hands()
         elif self._state is _OPEN and not self._is_paused:
-            self._read()
+            self._go_through()
         if self._state < _CLOSED and not self._is_paused and not self._plain.is_closing():
             self._plain.resume_reading()
 
@@ -222,20 +224,30 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         if not self.ready.done():
             self.ready.set_result(None)
         if self._incoming.pending or self._session.pending():
-            self._read()  # what came behind the handshake
+            self._go_through()  # what came behind the handshake
 
     def _send(self) -> None:
         """Send what the session has to say."""
         if self._outgoing.pending:
             self._plain.write(self._outgoing.read())
 
-    def _read(self, nbytes: int = 0) -> None:
-        """Decrypt all that is here and so many bytes that were just read; pass it on in one piece.
-
-        The session gets a record's worth at a time: its memory grows to what it once held.
-        """
+    def _read(self, data: memoryview) -> None:
+        """Decrypt what was just read, with nothing else before it, and pass it on."""
         pieces: list[bytes] = []
-        has_more = self._decrypt_read(nbytes, pieces)
+        has_more = self._decrypt_safely(data, pieces)
+        self._pass_on(pieces, has_more=has_more)
+
+    def _go_through(self) -> None:
+        """Decrypt all that is here already, and pass it on."""
+        pieces: list[bytes] = []
+        has_more = self._decrypt_safely(b"", pieces)
+        if not has_more and (later := self._later):
+            self._later = b""
+            has_more = self._decrypt_safely(memoryview(later), pieces)
+        self._pass_on(pieces, has_more=has_more)
+
+    def _pass_on(self, pieces: list[bytes], *, has_more: bool) -> None:
+        """Pass on what was decrypted in one piece, and find out how it goes on."""
         if self._outgoing.pending:
             self._send()
         if pieces:
@@ -245,20 +257,28 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         elif self._has_ended or self._is_at_end or self._error is not None:
             self._end_reading()
 
-    def _decrypt_read(self, nbytes: int, pieces: list[bytes]) -> bool:
-        """Decrypt as `_read` does; True if there is more than one turn should take."""
-        view, incoming, has_more = self._view, self._incoming, False
+    def _decrypt_safely(self, data: memoryview | bytes, pieces: list[bytes]) -> bool:
+        """Decrypt what the session has and this; True if there is more than one turn should take.
+
+        The session gets a record's worth at a time: its memory grows to what it once held.
+        """
+        has_more, start = False, 0
         try:
-            if not nbytes:
-                return self._decrypt(pieces)
-            for start in range(0, nbytes, _RECORD_BYTES):
-                incoming.write(view[start : min(start + _RECORD_BYTES, nbytes)])
+            while start < len(data) and not has_more:
+                self._incoming.write(data[start : start + _RECORD_BYTES])
+                start += _RECORD_BYTES
+                has_more = self._decrypt(pieces)
+            if not len(data):
                 has_more = self._decrypt(pieces)
         except ssl.SSLZeroReturnError:
             self._has_ended = True
         except ssl.SSLError as error:
             self._error = error
-        return has_more and self._error is None and not self._has_ended
+        if self._error is not None or self._has_ended:
+            return False
+        if start < len(data):
+            self._later = bytes(data[start:])
+        return has_more
 
     def _put_off_rest(self) -> None:
         """Look at the rest in a later turn; one that is paused does so when it is resumed."""
@@ -288,7 +308,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         pieces: list[bytes] = []
         if self._error is None:
             with contextlib.suppress(ssl.SSLError):  # an end of the session, or a record cut short
-                self._incoming.write(read_unread(self._plain))
+                self._incoming.write(self._later + read_unread(self._plain))
                 self._decrypt(pieces, sys.maxsize)
         return b"".join(pieces)
 
@@ -383,7 +403,7 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._is_paused = False
         if self._is_end_told:
             return
-        if self._incoming.pending or self._session.pending() or self._is_at_end:
+        if self._later or self._incoming.pending or self._session.pending() or self._is_at_end:
             self._has_put_off = True
             self._backlog.add(self, self._peer)
         else:

@@ -96,7 +96,7 @@ IN_SETTINGS = [
     ("GATEWAY_MAX_CONNECTIONS", "0", "1 or more"),
     ("GATEWAY_CONSUL_VERIFY", "maybe", "write true or false"),
     ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8", "write 10.0.0.0/8"),
-    ("GATEWAY_CONSUL_ADDRESS", "consul", "consul:8500"),
+    ("GATEWAY_CONSUL_ADDRESS", "consul", "HOST:8500"),
 ]
 
 
