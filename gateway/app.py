@@ -179,6 +179,8 @@ class Gateway:
                     for registry in self.registries
                 ]
                 long_lived.append(tasks.create_task(self.health_checks.run(), name="health checks"))
+                follow_all = self._tls.follow()
+                long_lived.append(tasks.create_task(follow_all, name="certificates of instances"))
                 if self.certificates is not None:
                     follow = self.certificates.follow()
                     long_lived.append(tasks.create_task(follow, name="certificates"))

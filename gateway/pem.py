@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Final
+
+# How often files are looked at that may be renewed (seconds).
+POLL_S: Final = 2.0
+
+Mark = tuple[int, int, int]
 
 
 class PemError(ValueError):
@@ -36,6 +42,18 @@ def why_refused(error: ssl.SSLCertVerificationError, *, ca: str, name: str = "")
         if name and error.verify_code in _OTHER_NAME
         else said
     )
+
+
+def mark_of(file: Path) -> Mark | None:
+    """Tell whether a file may have changed without reading it; None where there is none.
+
+    A symbolic link is followed, for that is how some tools renew files.
+    """
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def read_pem(file: Path) -> bytes:

@@ -20,11 +20,9 @@ from typing import Final, Literal
 import structlog
 
 from gateway.edge.certificate import matches, names_in
-from gateway.pem import PemError, load_pair, read_pem, trust_authorities
+from gateway.pem import POLL_S, Mark, PemError, load_pair, mark_of, read_pem, trust_authorities
 
 _log = structlog.get_logger()
-
-POLL_S: Final = 2.0
 
 ClientAuth = Literal["off", "optional", "required"]
 _VERIFY_MODES: Final = {
@@ -32,7 +30,7 @@ _VERIFY_MODES: Final = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-_Marks = tuple[tuple[int, int, int] | None, ...]
+_Marks = tuple[Mark | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +123,9 @@ class Certificates:
         return _Certificate(names, context)
 
     def _look(self) -> _Marks:
-        """Look at all files without reading them; a symbolic link is followed."""
+        """Look at all files without reading them."""
         pairs = [file for pair in self._files.pairs for file in pair]
-        return tuple(_mark(file) for file in (*pairs, self._files.client_ca) if file is not None)
+        return tuple(mark_of(file) for file in (*pairs, self._files.client_ca) if file is not None)
 
 
 @contextlib.contextmanager
@@ -165,11 +163,3 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     if files.client_ca is not None:
         trust_authorities(context, files.client_ca)
     return context
-
-
-def _mark(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Protocol
@@ -86,6 +87,7 @@ class Pool:
         self._is_retired = False
         self._keeps_idle = True
         self._keeps_again_at_s = 0.0
+        self._made_with: object = None
         self._limit = IdleLimit()
 
     def __repr__(self) -> str:
@@ -155,6 +157,12 @@ class Pool:
         self._deadlines.swept.add(self)
         self._close_idle()
 
+    def _make_with(self, context: ssl.SSLContext) -> None:
+        """Let no connection that was made with another context carry a further request."""
+        if context is not self._made_with:
+            self._made_with = context
+            self._close_idle()
+
     def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
@@ -163,7 +171,12 @@ class Pool:
     def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next Exchange."""
         idle = self._idle
-        if not self._keeps_idle or connection.is_closing or len(idle) >= MAX_IDLE:
+        if (
+            not self._keeps_idle
+            or connection.is_closing
+            or len(idle) >= MAX_IDLE
+            or connection.made_with is not self._made_with
+        ):
             connection.abort()
             return
         if not idle:
@@ -183,6 +196,8 @@ class Pool:
 
     def sweep(self, now_s: float) -> None:
         """Close what the instance would close soon; the oldest come first."""
+        if self._tls is not None and self._tls.context is not self._made_with:
+            self._make_with(self._tls.context)
         idle = self._idle
         usable_s = self._limit.usable_s(now_s)
         while idle and now_s - idle[0].idle_since_s > usable_s:
@@ -247,6 +262,8 @@ class Pool:
 
     async def _secure(self, connection: UpstreamConnection, tls: TlsClient, address: str) -> None:
         """Connect over TLS."""
+        connection.made_with = tls.context
+        self._make_with(tls.context)
         secured = SecuredConnection(
             connection,
             tls.context,

@@ -3,6 +3,9 @@
 The one rule: an instance is verified unless its service says `skip_verify`, by the authorities of
 the system or those of `ca_file`, and for the name that it was asked for. There is no way to fall
 back to less.
+
+The files that a service names are looked at again and again, as those of listeners are: each new
+connection goes by what stands in them, and what cannot be used never takes the place of what can.
 """
 
 from __future__ import annotations
@@ -13,11 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, cast
+from weakref import WeakSet
+
+import structlog
 
 from gateway.core.config import ServiceConfig
 from gateway.core.model import Instance
 from gateway.core.policy import TlsPolicy
-from gateway.pem import load_pair, trust_authorities, why_refused
+from gateway.pem import (
+    POLL_S,
+    Mark,
+    PemError,
+    load_pair,
+    mark_of,
+    trust_authorities,
+    why_refused,
+)
+
+_log = structlog.get_logger()
 
 _WORDS: Final = MappingProxyType(
     {
@@ -33,19 +49,38 @@ _WORDS: Final = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class TlsClient:
-    """How the connections of one instance are secured, and for which name it is verified."""
+    """How the connections of one instance are secured, and for which name it is verified.
+
+    `context` is another one when its files were renewed.
+    """
 
     context: ssl.SSLContext
     server_name: str
 
 
+class _Kept:
+    """A context, the files that it was made of, and the TlsClients that go by it."""
+
+    __slots__ = ("clients", "context", "files", "marks")
+
+    def __init__(self, policy: TlsPolicy) -> None:
+        named = (policy.ca_file, policy.client_cert, policy.client_key)
+        self.files = tuple(Path(file) for file in named if file is not None)
+        self.marks = self.look()
+        self.context = client_context(policy)
+        self.clients: WeakSet[TlsClient] = WeakSet()
+
+    def look(self) -> tuple[Mark | None, ...]:
+        return tuple(map(mark_of, self.files))
+
+
 class TlsClients:
-    """Makes the contexts of services: each is made once, for it takes tens of milliseconds."""
+    """Makes the contexts of services, for each takes tens of milliseconds, and renews them."""
 
     def __init__(self) -> None:
-        self._contexts: dict[tuple[TlsPolicy, str], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[TlsPolicy, str], _Kept] = {}
 
     def prepare(self, service: ServiceConfig) -> None:
         """Make the context of a service now, if it may be needed; raises PemError.
@@ -66,14 +101,42 @@ class TlsClients:
         if instance.scheme != "https":
             return None
         name = service.tls.server_name or instance.host
-        return TlsClient(self._context(service), name.removesuffix("."))
+        kept = self._context(service)
+        client = TlsClient(kept.context, name.removesuffix("."))
+        kept.clients.add(client)
+        return client
 
-    def _context(self, service: ServiceConfig) -> ssl.SSLContext:
+    async def follow(self, poll_s: float = POLL_S) -> None:
+        """Load the files of services again whenever they have changed, until cancelled."""
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                self.refresh()
+            except Exception:  # noqa: BLE001 -- it would end the gateway; those that are there serve
+                _log.exception("task_failed", task="certificates of instances")
+
+    def refresh(self) -> None:
+        """Load those files that have changed; a change that cannot be used is told once."""
+        for (policy, _), kept in self._contexts.items():
+            marks = kept.look()
+            if marks == kept.marks:
+                continue
+            kept.marks = marks
+            try:
+                kept.context = client_context(policy)
+            except PemError as error:
+                _log.error("certificate_refused", reason=str(error))
+                continue
+            for client in kept.clients:
+                client.context = kept.context
+            _log.info("certificate_loaded", files=[str(file) for file in kept.files])
+
+    def _context(self, service: ServiceConfig) -> _Kept:
         key = (service.tls, service.tls_mark)
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = client_context(service.tls)
-        return context
+        kept = self._contexts.get(key)
+        if kept is None:
+            kept = self._contexts[key] = _Kept(service.tls)
+        return kept
 
 
 def client_context(policy: TlsPolicy) -> ssl.SSLContext:

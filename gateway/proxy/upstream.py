@@ -95,7 +95,8 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection to one instance; its Home made it and decides who gets it.
 
     `was_used` says that it carried an Exchange before, so that its sudden end may be nobody's
-    fault. `idle_since_s` is when it was last given back.
+    fault. `idle_since_s` is when it was last given back. `made_with` is the TLS context that it was
+    made with, None for a plain one.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.was_used = False
         self.idle_since_s = 0.0
         self.is_closing = False
+        self.made_with: object = None
         self._home = home
         self._clock = clock
         self._outbox = outbox

@@ -7,6 +7,7 @@ import errno
 import os
 import ssl
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
@@ -26,6 +27,7 @@ from tests.fakes.engine import instance
 from tests.fakes.outbox import at_once
 from tests.fakes.peer import Action, Peer
 from tests.fakes.scenes import close, hold, play, reply, stall
+from tests.fakes.tls import Authority, TlsInstance
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.waiting import wait_until
 from tests.fakes.wire import FakeTransport, RecordingExchange
@@ -351,6 +353,39 @@ async def test_an_instance_that_speaks_no_tls_is_tls_failed(place: Place) -> Non
         await wait_until(lambda: waiter.heard)
 
         assert [Failure.TLS_FAILED] == waiter.heard
+
+
+async def test_a_connection_that_was_made_with_other_files_carries_no_further_request(
+    place: Place, tmp_path: Path
+) -> None:
+    """Neither an idle one nor one that was in use when they were renewed."""
+    authority = Authority(tmp_path)
+    context, renewed = authority.client_context(), authority.client_context()
+    async with TlsInstance(authority.instance_context("localhost")) as web:
+        tls = TlsClient(context, "localhost")
+        pool = place.pool(on_port(web.port), tls)
+        made: list[UpstreamConnection] = []
+        for _ in range(2):
+            waiter = Waiter()
+            pool.acquire(waiter(), place.clock())
+            await wait_until(lambda heard=waiter.heard: heard)  # type: ignore[misc]
+            made.append(waiter.connection)
+        idle, busy = made
+        pool.take_back(idle)
+
+        tls.context = renewed
+        pool.sweep(place.clock())
+        assert idle.is_closing
+        pool.take_back(busy)
+        assert busy.is_closing
+        waiter = Waiter()
+        assert pool.acquire(waiter(), place.clock()) is None
+        await wait_until(lambda: waiter.heard)
+        pool.take_back(waiter.connection)
+
+        assert waiter.connection.made_with is renewed
+        assert not waiter.connection.is_closing
+        waiter.connection.abort()
 
 
 async def test_an_abandoned_connection_is_never_told_of(place: Place) -> None:

@@ -8,14 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.core.config import RoutingConfig, ServiceConfig
 from gateway.core.model import Instance
 from gateway.core.policy import TlsPolicy
-from gateway.proxy.tls import TlsClients, client_context, is_of_tls, reason_of, was_cut
+from gateway.proxy.tls import (
+    TlsClient,
+    TlsClients,
+    _Kept,
+    client_context,
+    is_of_tls,
+    reason_of,
+    was_cut,
+)
 from tests.fakes.engine import SERVICE, Stage
 from tests.fakes.engine import instance as plain_instance
 from tests.fakes.tls import Authority
+from tests.fakes.waiting import wait_until
 
 SECURED = Instance(key="a", id="a", host="web.internal.", port=443, scheme="https")
 
@@ -59,7 +69,9 @@ def test_a_context_is_made_once_for_each_policy_and_content(authority: Authority
     contexts = [clients.client(one, SECURED) for one in (first, first, *others)]
 
     assert 3 == len({one.context for one in contexts if one is not None})
-    assert contexts[0] == contexts[1]
+    assert contexts[0] is not None
+    assert contexts[1] is not None
+    assert contexts[0].context is contexts[1].context
 
 
 @pytest.mark.parametrize(
@@ -99,6 +111,91 @@ def test_an_instance_is_verified_for_a_name_without_the_dot_of_the_root(
 
     assert secured is not None
     assert name == secured.server_name
+
+
+# --- Renewed files -------------------------------------------------------------------------------
+
+
+def renewing(authority: Authority) -> tuple[TlsClients, TlsClient]:
+    """Give an instance that is reached with files of this authority."""
+    pair = authority.pair("gateway")
+    clients = TlsClients()
+    policy = {
+        "ca_file": str(authority.ca_file),
+        "client_cert": str(pair.cert),
+        "client_key": str(pair.key),
+    }
+    client = clients.client(service(**policy), SECURED)
+    assert client is not None
+    return clients, client
+
+
+def test_the_files_of_a_service_are_followed(authority: Authority) -> None:
+    clients, client = renewing(authority)
+    before = client.context
+
+    clients.refresh()
+    assert before is client.context
+    with capture_logs() as logs:
+        authority.pair("gateway")
+        clients.refresh()
+        clients.refresh()
+
+    assert before is not client.context
+    assert ["certificate_loaded"] == [one["event"] for one in logs]
+    assert str(authority.ca_file) in logs[0]["files"]
+
+
+def test_an_authority_that_is_added_is_trusted_from_then_on(authority: Authority) -> None:
+    clients, client = renewing(authority)
+    other = Authority(authority.folder / "other")
+
+    authority.ca_file.write_bytes(authority.ca_file.read_bytes() + other.ca_file.read_bytes())
+    clients.refresh()
+
+    assert 2 == client.context.cert_store_stats()["x509_ca"]
+
+
+@pytest.mark.parametrize("broken", [b"", b"no PEM", None], ids=["empty", "no PEM", "gone"])
+def test_a_file_that_cannot_be_used_is_told_once_and_the_old_one_stays(
+    authority: Authority, broken: bytes | None
+) -> None:
+    clients, client = renewing(authority)
+    before, file = client.context, authority.folder / "own.pem"
+
+    with capture_logs() as logs:
+        file.unlink() if broken is None else file.write_bytes(broken)
+        for _ in range(2):
+            clients.refresh()
+    assert before is client.context
+    assert ["certificate_refused"] == [one["event"] for one in logs]
+    assert str(file) in logs[0]["reason"]
+
+    authority.pair("gateway")
+    clients.refresh()
+    assert before is not client.context
+
+
+async def test_a_mistake_does_not_end_the_following(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients, client = renewing(authority)
+    before = client.context
+    asked = [KeyError("a mistake")]
+
+    def look(self: object) -> tuple[None, ...]:
+        if asked:
+            raise asked.pop()
+        return ()
+
+    monkeypatch.setattr(_Kept, "look", look)
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(clients.follow(0.0))
+            await wait_until(lambda: client.context is not before)
+            following.cancel()
+
+    assert "task_failed" == logs[0]["event"]
 
 
 # --- Words ---------------------------------------------------------------------------------------
