@@ -119,7 +119,7 @@ class SimGateway:
         """Take note of a Breaker that opened or closed."""
         del service
         if not member.breaker.would_admit(now_s):
-            self._ledger.opened(self.number, member.instance.key, now_s)
+            self._ledger.opened(self.number, member.instance.key, now_s, in_flight=member.in_flight)
 
 
 class _InOrder(set[Expiring]):

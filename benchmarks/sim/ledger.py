@@ -27,7 +27,8 @@ class Ledger:
     """All that was counted; of Counters by bin, bin n begins after n tenths of a second.
 
     Those by pair are of a gateway and an instance: `vain` are attempts that began while the
-    instance was not well, `failed` all that failed, `openings` how often the Breaker opened.
+    instance was not well, `failed` all that failed, `openings` how often the Breaker opened, and
+    `on_their_way` the attempts that it could not call back then.
     `lost` are requests that failed for their clients, by method, `reasons` why.
     """
 
@@ -40,6 +41,7 @@ class Ledger:
         self.vain: Counter[tuple[int, str]] = Counter()
         self.failed: Counter[tuple[int, str]] = Counter()
         self.openings: Counter[tuple[int, str]] = Counter()
+        self.on_their_way: Counter[tuple[int, str]] = Counter()
         self.ejections: list[Ejection] = []
         self.lost: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -59,9 +61,10 @@ class Ledger:
         """Count a request that left for an instance: an attempt that found a connection."""
         self.sendings[bin_of(now_s)] += 1
 
-    def opened(self, gateway: int, key: str, now_s: float) -> None:
-        """Count a Breaker that opened."""
+    def opened(self, gateway: int, key: str, now_s: float, *, in_flight: int) -> None:
+        """Count a Breaker that opened while so many attempts were on their way."""
         self.openings[gateway, key] += 1
+        self.on_their_way[gateway, key] += in_flight
         self.ejections.append(Ejection(now_s, gateway, key))
 
     def settled(self, gateway: int, exchange: Ending) -> None:
