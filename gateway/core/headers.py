@@ -135,6 +135,8 @@ _ANSWER_KINDS: Final[dict[bytes, int]] = {
     **dict.fromkeys(HOP_BY_HOP, _READ),
     b"date": _STAYS,
     b"content-length": _STAYS,
+    # There is one, that of the log; each face writes it.
+    b"x-request-id": _DROPPED,
 }
 _ANSWER_SPECIAL: Final = _pattern(_ANSWER_KINDS)
 # What most servers that speak of it say; it is taken out before anything else is looked at.

@@ -262,6 +262,7 @@ class AsgiClient:
         fields = [(name.lower(), value) for name, value in head.fields]
         if head.status == _NOT_MODIFIED:  # servers take a length for a promise of a body
             fields = [field for field in fields if field[0] != b"content-length"]
+        fields.append((b"x-request-id", self.exchange.request.request_id))
         if self.is_last:
             fields.append((b"connection", b"close"))
         self._head = {"type": "http.response.start", "status": head.status, "headers": fields}

@@ -343,7 +343,10 @@ class ClientConnection(asyncio.Protocol):
             connection = _CLOSE
         elif self._is_http10:
             connection = _KEEP_ALIVE
-        self._out.append(head_bytes(head, self._framing, connection))
+        exchange = self._exchange
+        assert exchange is not None, "whoever answers is asked"
+        request_id = exchange.request.request_id
+        self._out.append(head_bytes(head, self._framing, request_id, connection))
         if self._framing is _TUNNEL and (early := self._reader.take_held()):
             self._pass_on(early)
             self._set_reading()
@@ -386,10 +389,13 @@ class ClientConnection(asyncio.Protocol):
             connection = _CLOSE
         elif self._is_http10:
             connection = _KEEP_ALIVE
-        answer = b"HTTP/1.1 %d %b%b%b\r\n\r\n%b" % (
+        exchange = self._exchange
+        assert exchange is not None, "whoever answers is asked"
+        answer = b"HTTP/1.1 %d %b%b\r\nX-Request-Id: %b%b\r\n\r\n%b" % (
             head.status,
             head.reason,
             head.lines,
+            exchange.request.request_id,
             connection,
             body,
         )
@@ -409,7 +415,7 @@ class ClientConnection(asyncio.Protocol):
         self._server_state.total_requests += 1
         if self._is_lingering:
             return  # the client of a tunnel has left already
-        if not self._stays or not self._is_read:
+        if not self._stays:  # so it is where the request was not read to its end
             self._linger()
             return
         # The coarse clock is exact enough for a time of minutes.

@@ -34,14 +34,17 @@ def framing_of(head: AnswerHead, *, is_http10: bool) -> Framing:
     return Framing.CLOSE if is_http10 else Framing.CHUNKED
 
 
-def head_bytes(head: AnswerHead, framing: Framing, connection: bytes) -> bytes:
+def head_bytes(
+    head: AnswerHead, framing: Framing, request_id: bytes, connection: bytes = b""
+) -> bytes:
     """Write the head of a final answer; `connection` is a Connection line, or nothing."""
     coding = b"\r\nTransfer-Encoding: chunked" if framing is Framing.CHUNKED else b""
-    return b"HTTP/1.1 %d %b%b%b%b\r\n\r\n" % (
+    return b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b\r\n\r\n" % (
         head.status,
         head.reason,
         head.lines,
         coding,
+        request_id,
         connection,
     )
 

@@ -53,7 +53,10 @@ async def test_what_is_measured_is_a_whole_request_and_its_answer() -> None:
     assert sent.startswith(b"GET /1 HTTP/1.1\r\nHost: shop.example\r\nAccept: text/html")
     assert b"\r\nX-Forwarded-For: 192.0.2.1\r\n" in sent
     assert sent.endswith(b"\r\nVia: 1.1 gateway\r\n\r\n")
-    assert answered == ANSWER.replace(b"Connection: keep-alive\r\n", b"")
+    request_id = sent.partition(b"\r\nX-Request-Id: ")[2].partition(b"\r\n")[0]
+    assert len(request_id) == 20
+    told = ANSWER.replace(b"Connection: keep-alive\r\n", b"")
+    assert answered == told.replace(b"\r\n\r\n", b"\r\nX-Request-Id: %b\r\n\r\n" % request_id)
 
 
 async def test_a_request_makes_no_task_no_future_and_no_timer() -> None:

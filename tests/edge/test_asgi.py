@@ -32,7 +32,7 @@ async def test_a_request_is_passed_on_and_its_answer_back() -> None:
         b"GET /api/~x%2Fy?q=1 HTTP/1.1\r\nhost: shop.example\r\nX-Forwarded-For: 192.0.2.1\r\n"
     )
     assert (200, b"body", True) == (call.server.status, call.server.body, call.server.is_whole)
-    assert {b"x-from", b"date"} == set(call.server.fields)
+    assert {b"x-from", b"date", b"x-request-id"} == set(call.server.fields)
     assert 2 == len(call.server.sent)
 
 

@@ -58,14 +58,16 @@ def test_a_head_has_its_status_its_fields_its_framing_and_connection_in_this_ord
 
     assert (
         b"HTTP/1.1 200 Fine\r\nb: 1\r\nA: \r\nb: 2\r\nTransfer-Encoding: chunked\r\n"
-        b"Connection: close\r\n\r\n"
-    ) == head_bytes(head, Framing.CHUNKED, b"\r\nConnection: close")
+        b"X-Request-Id: id\r\nConnection: close\r\n\r\n"
+    ) == head_bytes(head, Framing.CHUNKED, b"id", b"\r\nConnection: close")
 
 
 def test_a_head_without_a_body_still_tells_the_length_that_it_would_have() -> None:
     head = head_with(length=3, has_body=False)
 
-    assert b"HTTP/1.1 200 \r\nContent-Length: 3\r\n\r\n" == head_bytes(head, Framing.NONE, b"")
+    assert b"HTTP/1.1 200 \r\nContent-Length: 3\r\nX-Request-Id: id\r\n\r\n" == head_bytes(
+        head, Framing.NONE, b"id"
+    )
 
 
 def test_an_interim_answer_has_fields_and_no_framing() -> None:
@@ -137,7 +139,8 @@ def test_h11_reads_what_is_written(
     head = head_with(status, length=length, fields=fields)
     head.reason = reason
     framing = framing_of(head, is_http10=is_http10)
-    raw = head_bytes(head, framing, KEEP_ALIVE if framing is not Framing.CLOSE else b"")
+    connection = KEEP_ALIVE if framing is not Framing.CLOSE else b""
+    raw = head_bytes(head, framing, b"id", connection)
     if framing is Framing.CHUNKED:
         raw += b"".join(map(chunk_bytes, pieces)) + last_chunk(trailers)
     else:
@@ -146,7 +149,10 @@ def test_h11_reads_what_is_written(
     read, body, got_trailers = read_by_h11(raw)
 
     assert (status, reason, b"".join(pieces)) == (read.status_code, read.reason, body)
-    assert [(name.lower(), value) for name, value in fields] == [
+    assert [
+        *((name.lower(), value) for name, value in fields),
+        (b"x-request-id", b"id"),
+    ] == [
         field
         for field in read.headers
         if field[0] not in {b"content-length", b"transfer-encoding", b"connection"}
@@ -163,6 +169,6 @@ def test_h11_expects_no_body_where_there_is_none(
         status, length=None if status == 204 else length, has_body=False, fields=fields
     )
 
-    read, body, _ = read_by_h11(head_bytes(head, Framing.NONE, KEEP_ALIVE), method=b"HEAD")
+    read, body, _ = read_by_h11(head_bytes(head, Framing.NONE, b"id", KEEP_ALIVE), method=b"HEAD")
 
     assert (status, b"") == (read.status_code, body)

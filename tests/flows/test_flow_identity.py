@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.client import RawClient
 from tests.fakes.gateway import Serve, ask, routes_to
 from tests.fakes.peer import ReceivedRequest
+from tests.fakes.scenes import respond
 from tests.fakes.upstream import ScriptedUpstream
 
 TRUSTING = {"trusted_proxies": "127.0.0.0/8, 10.0.0.0/8"}
@@ -130,3 +131,41 @@ async def test_the_log_names_the_client_that_is_believed(
     await told_after(serve, *CHAIN, route={}, access_log=log, **settings)
 
     assert client == json.loads(log.read_text(encoding="utf-8"))["client"]
+
+
+# --- The id in the response ----------------------------------------------------------------------
+
+
+@pytest.mark.both_faces
+@AT_ANY_ROUTE
+@pytest.mark.parametrize("mine", [None, "outer-1"], ids=["made here", "of a trusted peer"])
+async def test_each_response_has_the_id_that_its_instance_got(
+    serve: Serve, route: dict[str, Any], mine: str | None
+) -> None:
+    fields = () if mine is None else (("X-Request-Id", mine),)
+    async with ScriptedUpstream() as web:
+        routes = routes_to(web, match={"path_prefix": "/api"}, **route)
+        async with serve(routes, **TRUSTING) as gateway, RawClient(gateway.port) as client:
+            answers = []
+            for target in ("/api/x", "/nowhere", "/api/y"):
+                await client.send(ask(target, "GET", *fields))
+                answers.append((await client.read_response()).values(b"x-request-id"))
+
+    ids = [request.values(b"x-request-id") for request in web.requests]
+    assert [answers[0], answers[2]] == ids
+    assert all(len(one) == 1 and one[0] for one in answers)
+    if mine is None:
+        assert len({one[0] for one in answers}) == 3
+    else:
+        assert answers == [[mine.encode()]] * 3
+
+
+@pytest.mark.both_faces
+async def test_what_an_instance_calls_a_request_does_not_cross(serve: Serve) -> None:
+    async with ScriptedUpstream() as web:
+        web.on_request(respond(headers=((b"X-Request-Id", b"other"), (b"x-request-id", b"two"))))
+        async with serve(routes_to(web)) as gateway, RawClient(gateway.port) as client:
+            await client.send(ask("/", "GET"))
+            answer = await client.read_response()
+
+    assert answer.values(b"x-request-id") == web.requests[0].values(b"x-request-id")
