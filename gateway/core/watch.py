@@ -78,16 +78,6 @@ class WatchPolicy:
     burst: int = 8
     rate_per_s: float = 10.0
 
-    @property
-    def longest_delay_s(self) -> float:
-        """The longest that any single answer or error may make a watch wait."""
-        return max(
-            self.slow_max_s,
-            self.retry_after_max_s + self.backoff_max_s,
-            self.noise_max_s,
-            self.no_index_s,
-        )
-
     def backoff_s(self, failures: int, chance: float) -> float:
         """How long to wait after so many failures in a row; `chance` is in [0, 1)."""
         return chance * min(self.backoff_max_s, _doubled(self.backoff_min_s, failures - 1))

@@ -118,22 +118,26 @@ class ConsulRegistry:
         whose = f"all of {len(denials)}" if len(denied) == len(denials) else str(len(denied))
         return f"{whose} services ({denied[0]} …): {denials[denied[0]]}"
 
+    def _denied_for(self) -> frozenset[str]:
+        """Give the reasons for which Consul denies us anything."""
+        denials = (one.watcher.denial for one in self._followed.values())
+        return frozenset(denial for denial in denials if denial is not None)
+
     async def _follow_token(self) -> None:
         """Ask again at once with a token that has changed, and log what Consul denies us."""
-        told: str | None = None
+        told: frozenset[str] = frozenset()
         while True:
             if self._consul.has_new_token():
                 _log.info("token_changed", registry=NAME)
                 for one in self._followed.values():
                     one.watcher.ask_again()
-            denial = self._denial()
-            if (denial is None) is not (told is None):
-                log = _log.bind(registry=NAME, address=self._address)
-                if denial is None:
-                    log.info("registry_allowed")
-                else:
-                    log.warning("registry_denied", detail=denial)
-                told = denial
+            reasons = self._denied_for()
+            log = _log.bind(registry=NAME, address=self._address)
+            if told and not reasons:
+                log.info("registry_allowed")
+            elif not reasons <= told:  # another reason: most likely it is another token
+                log.warning("registry_denied", detail=self._denial())
+            told = reasons
             await asyncio.sleep(_TOKEN_LOOKS_S)
 
     def statuses(self) -> Mapping[str, WatcherStatus]:

@@ -18,6 +18,11 @@ from typing import Any
 
 import structlog
 
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None  # type: ignore[assignment]
+
 from gateway.core.model import Instance, Snapshot
 from gateway.discovery import static
 from gateway.discovery.catalog import Catalog, Entry
@@ -65,6 +70,7 @@ class SnapshotStore:
         self._policy = policy or DiskPolicy()
         self._confirmed_at: dict[str, float] = {}
         self._can_write = True
+        self._lock: int | None = None
 
     def load(self) -> tuple[Snapshot, ...]:
         """Read what an earlier run left, with source "disk"; nothing when it cannot be used.
@@ -88,7 +94,10 @@ class SnapshotStore:
         return loaded
 
     async def run(self, catalog: Catalog) -> None:
-        """Write the file soon after each change, and once more when cancelled."""
+        """Write the file soon after each change, and once more when cancelled.
+
+        While another process does so, it is left alone, and tried again each time.
+        """
         has_changed = asyncio.Event()
         catalog.subscribe(lambda _: has_changed.set())
         loop = asyncio.get_running_loop()
@@ -103,26 +112,65 @@ class SnapshotStore:
                 else:
                     await asyncio.sleep(self._policy.settle_s)
                 has_changed.clear()
-                writing = loop.run_in_executor(None, self.save, dict(catalog.entries()))
+                writing = loop.run_in_executor(None, self._save_alone, dict(catalog.entries()))
                 await asyncio.shield(writing)
         finally:
             if writing is not None:
                 await asyncio.wait([writing])  # or it might rename its older file over the last one
-            self.save(catalog.entries())
+            self._save_alone(catalog.entries())
+            self._disown()
 
     def save(self, entries: Mapping[str, Entry]) -> None:
         """Write the file now. Blocks; a failure is logged, once until it works again."""
         try:
             _replace_file(self._path, self._document(entries))
         except OSError as error:
-            if self._can_write:
-                _log.warning("snapshot_not_written", path=str(self._path), reason=str(error))
-            self._can_write = False
+            self._tell_failure(error)
         except Exception:  # noqa: BLE001 -- it would end the gateway, which can do without the file
             _log.exception("task_failed", task="snapshots")
             self._can_write = False
         else:
             self._can_write = True
+
+    def _tell_failure(self, error: OSError) -> None:
+        if self._can_write:
+            _log.warning("snapshot_not_written", path=str(self._path), reason=str(error))
+        self._can_write = False
+
+    def _save_alone(self, entries: Mapping[str, Entry]) -> None:
+        """Write the file if no other process does."""
+        try:
+            self._own()
+        except OSError as error:
+            self._tell_failure(error)
+        else:
+            self.save(entries)
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _own(self) -> None:
+        """Be the one process that writes this file, from now on.
+
+        Raises OSError where another one is: two would overwrite what the other one knows.
+        """
+        if self._lock is not None or fcntl is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise OSError(
+                "another gateway writes it; give each of them a GATEWAY_STATE_DIR of its own"
+            ) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock = lock
 
     def _document(self, entries: Mapping[str, Entry]) -> bytes:
         # Piece by piece: the encoder lets no other thread run, and requests are being served.

@@ -192,3 +192,25 @@ async def test_another_token_ends_the_question_in_flight(
         "registry_denied",
         "registry_allowed",
     ]
+
+
+async def test_another_reason_for_being_denied_is_told_too(
+    agent: ConsulAgent, tmp_path: Path
+) -> None:
+    """Whoever exchanges one wrong token for another must not think that nothing happened."""
+    file = tmp_path / "token"
+    file.write_text("00000000-0000-0000-0000-00000000dead", encoding="utf-8")
+    asked = ConsulOptions(address=agent.address, wait_s=1, token_file=file)
+    with capture_logs() as logs:
+
+        def denials() -> list[str]:
+            return [one["detail"] for one in logs if one["event"] == "registry_denied"]
+
+        async with following(asked) as seen:
+            await wait_until(lambda: len(denials()) == 1)
+            file.write_text(await write_token(agent, SERVICES), encoding="utf-8")
+            await wait_until(lambda: any("no node at all" in one for one in denials()))
+            assert seen.phase() is Phase.DENIED
+
+    assert "no node at all" not in denials()[0]
+    assert "registry_allowed" not in [one["event"] for one in logs]

@@ -349,6 +349,25 @@ async def test_the_last_state_is_written_when_it_ends(disk: Disk) -> None:
     assert len(disk.store().load()) == 1
 
 
+async def test_of_two_gateways_with_one_file_the_second_leaves_it_alone(disk: Disk) -> None:
+    """Each would overwrite what the other one knows; when the first one ends it is the second's."""
+    policy = DiskPolicy(settle_s=0.0, rewrite_s=0.02)
+    first, second = disk.catalog(web()), disk.catalog(web(replace(RICH, port=2)))
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            one = tasks.create_task(disk.store(policy=policy).run(first))
+            await wait_until(disk.path.exists)
+            other = tasks.create_task(disk.store(policy=policy).run(second))
+            await wait_until(lambda: [one["event"] for one in logs] == ["snapshot_not_written"])
+            port_before = disk.store().load()[0].instances[0].port
+            one.cancel()
+            await wait_until(lambda: disk.store().load()[0].instances[0].port == 2)
+            other.cancel()
+
+    assert port_before == RICH.port
+    assert "GATEWAY_STATE_DIR" in logs[0]["reason"]
+
+
 @pytest.mark.soak
 def test_a_thousand_services_are_loaded_quickly(disk: Disk) -> None:
     instances = tuple(replace(RICH, key=f"{number:02}") for number in range(20))
