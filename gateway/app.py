@@ -45,6 +45,7 @@ from gateway.health.checks import HealthChecks
 from gateway.names import Names
 from gateway.observability.access import AccessLog, open_access_log
 from gateway.observability.events import EventLog
+from gateway.open_files import current_limit, most_beside
 from gateway.pem import PemError
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.engine import Engine
@@ -384,6 +385,7 @@ def _face_options(settings: Settings) -> FaceOptions:
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
         max_requests_per_connection=settings.max_requests_per_connection,
+        max_beside=most_beside(current_limit()),
         grace_s=settings.client_head_timeout_s * GRACE_SHARE,
         reader=ReaderLimits(
             max_request_line_bytes=settings.max_request_line_bytes,

@@ -15,8 +15,12 @@ import sys
 from pathlib import Path
 
 _RESERVE = 256
-# Half of that is for what is open anyway, some twenty files, the admin port and refused clients.
+# Half of that is for what is open anyway, the admin port and refused clients.
 LEAST_LIMIT = 64
+# Listeners, the loop, logs, connections to the registry.
+_OPEN_ANYWAY = 24
+# Connections of each kind beside those of clients, where there are enough files.
+MOST_BESIDE = 64
 # What Linux allows a process at most where the hard limit is "infinity".
 _MOST_ALLOWED_FILE = Path("/proc/sys/fs/nr_open")
 
@@ -46,6 +50,25 @@ def most_clients(limit: int) -> int:
     """Return for how many connections of clients a limit of open files is enough."""
     reserve = min(_RESERVE, limit // 2)
     return max(1, (limit - reserve) // 2)
+
+
+def most_beside(limit: int) -> int:
+    """Return how many connections of each kind there may be beside those of clients.
+
+    There are three kinds: of the admin port, refused ones, and those that gave way.
+    """
+    reserve = min(_RESERVE, limit // 2)
+    return max(2, min(MOST_BESIDE, (reserve - _OPEN_ANYWAY) // 3))
+
+
+def current_limit() -> int:
+    """Return how many files may be open now; any number on systems without a limit."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource  # noqa: PLC0415 -- there is none on Windows
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def limit_for(client_count: int) -> int:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gateway.open_files import limit_for, most_clients
+from gateway.open_files import limit_for, most_beside, most_clients
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,15 @@ from gateway.open_files import limit_for, most_clients
 )
 def test_clients_get_half_of_what_the_reserve_leaves(limit: int, clients: int) -> None:
     assert most_clients(limit) == clients
+
+
+@pytest.mark.parametrize(
+    ("limit", "beside"), [(64, 2), (128, 13), (256, 34), (512, 64), (20_256, 64)]
+)
+def test_what_is_open_beside_clients_shrinks_with_the_limit(limit: int, beside: int) -> None:
+    assert most_beside(limit) == beside
+    if limit >= 128:
+        assert 2 * most_clients(limit) + 3 * beside + 24 <= limit
 
 
 @pytest.mark.parametrize("clients", [128, 1000, 10_000])

@@ -31,6 +31,7 @@ class FastFace:
         self.places = Places(
             max_connections=options.max_connections,
             max_per_address=options.max_connections_per_address,
+            most_beside=options.max_beside,
             tick=lambda: engine.deadlines.now_s,
         )
 

@@ -26,7 +26,6 @@ from gateway.proxy.pool import Spawn
 from gateway.proxy.sides import ConnectionPool
 
 _MAX_BODY_BYTES = 64 * 1024
-_MAX_CONNECTIONS = 64
 _BODY_TIMEOUT_S = 10.0
 _TIMEOUTS = Timeouts(response_s=15.0, idle_s=10.0, request_s=60.0)
 
@@ -40,7 +39,7 @@ def face_of_app(  # noqa: PLR0913 -- they are all different things
     wall_clock: Callable[[], float],
     spawn: Spawn,
 ) -> FastFace:
-    """Make the face; its limits are those of the face `beside` it, but 64 connections at most.
+    """Make the face; its limits are those of the face `beside` it, but `max_beside` connections.
 
     `spawn` runs each request, `clock` is monotonic. The app has no lifespan, and its requests are
     not logged.
@@ -69,7 +68,8 @@ def face_of_app(  # noqa: PLR0913 -- they are all different things
     own_options = FaceOptions(
         head_timeout_s=beside.options.head_timeout_s,
         keepalive_timeout_s=beside.options.keepalive_timeout_s,
-        max_connections=_MAX_CONNECTIONS,
+        max_connections=beside.options.max_beside,
+        max_beside=beside.options.max_beside,
         grace_s=inf,
         reader=beside.options.reader,
     )

@@ -26,10 +26,6 @@ from gateway.core.room import Room
 
 _log = structlog.get_logger()
 
-# Refused connections that may be open at once, to read their 503.
-MOST_REFUSED = 64
-# Connections that gave way and may still be open at once, to end as idle ones do.
-MOST_GIVING_WAY = 64
 _LOG_EVERY_S = 60.0
 
 
@@ -93,8 +89,9 @@ class Places:
     """All open connections: how many there are, and how many from each address.
 
     Trusted proxies, behind which many clients stand, and peers without an address are not counted
-    by address. Both limits are numbers of connections; 0 for an address is no limit. `tick` gives
-    the time of the coarse clock (seconds).
+    by address. Both limits are numbers of connections; 0 for an address is no limit. Beside them
+    `most_beside` refused ones may be open at once, to read their 503, and as many that gave way, to
+    end as idle ones do. `tick` gives the time of the coarse clock (seconds).
     """
 
     def __init__(
@@ -102,10 +99,12 @@ class Places:
         *,
         max_connections: int,
         max_per_address: int,
+        most_beside: int,
         tick: Callable[[], float],
     ) -> None:
         self.max_connections = max_connections
         self.max_per_address = max_per_address
+        self.most_beside = most_beside
         self.count = 0
         self.refused_count = 0
         self.giving_way_count = 0
@@ -166,7 +165,7 @@ class Places:
     @property
     def is_crowded(self) -> bool:
         """Whether there are too many refused connections to tell one more why."""
-        return self.refused_count > MOST_REFUSED
+        return self.refused_count > self.most_beside
 
     def log_refusal(self, refusal: str, now_s: float) -> None:
         """Log that connections are refused, once a minute for as long as that goes on."""
@@ -192,7 +191,7 @@ class Places:
         self._remove(place.address)
         place.gave_way = True
         self.giving_way_count += 1
-        place.holder.give_way(at_once=self.giving_way_count > MOST_GIVING_WAY)
+        place.holder.give_way(at_once=self.giving_way_count > self.most_beside)
 
     def _refusal_of_address(self, address: bytes) -> str | None:
         if address and 0 < self.max_per_address <= self._by_address[address]:

@@ -21,8 +21,9 @@ from gateway.core.message import Peer
 from gateway.edge import acceptor
 from gateway.edge.acceptor import Acceptor, Entrance, Preliminaries, Tls
 from gateway.edge.peers import Peers
-from gateway.edge.places import MOST_REFUSED, Place, Places
+from gateway.edge.places import Place, Places
 from gateway.edge.proxy_protocol import Told
+from gateway.open_files import MOST_BESIDE
 from gateway.runtime.backlog import Backlog
 from gateway.runtime.pieces import Buffer
 from gateway.runtime.secured import SecuredConnection
@@ -108,7 +109,10 @@ async def staged(
 
 def limits(max_connections: int = 100, max_per_address: int = 0) -> Places:
     return Places(
-        max_connections=max_connections, max_per_address=max_per_address, tick=lambda: 0.0
+        max_connections=max_connections,
+        max_per_address=max_per_address,
+        most_beside=MOST_BESIDE,
+        tick=lambda: 0.0,
     )
 
 
@@ -334,11 +338,11 @@ async def test_plain_connections_over_the_limit_are_refused_with_words_but_only_
         async with staged(Preliminaries(), places) as stage, AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(RawClient(stage.port))
-                for _ in range(MOST_REFUSED + 10)
+                for _ in range(MOST_BESIDE + 10)
             ]
             for client in clients[-10:]:
                 await client.expect_closed()
-            assert places.refused_count == len(stage.made) == MOST_REFUSED
+            assert places.refused_count == len(stage.made) == MOST_BESIDE
 
     assert [(one["event"], one["count"]) for one in events] == [("connections_refused", 1)]
 

@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.message import Peer
-from gateway.edge.places import MOST_GIVING_WAY, MOST_REFUSED, Place, Places
+from gateway.edge.places import Place, Places
+from gateway.open_files import MOST_BESIDE
 
 ONE, OTHER = (Peer(name, b"http", is_trusted=False) for name in (b"192.0.2.1", b"192.0.2.2"))
 PROXY = Peer(b"10.0.0.1", b"http", is_trusted=True)
@@ -17,7 +18,10 @@ NOWHERE = Peer(b"", b"http", is_trusted=False)
 
 def places(max_connections: int = 100, max_per_address: int = 0) -> Places:
     return Places(
-        max_connections=max_connections, max_per_address=max_per_address, tick=lambda: 0.0
+        max_connections=max_connections,
+        max_per_address=max_per_address,
+        most_beside=MOST_BESIDE,
+        tick=lambda: 0.0,
     )
 
 
@@ -72,7 +76,7 @@ def test_a_connection_that_a_proxy_names_counts_for_the_client_from_then_on() ->
 
 def test_only_a_few_are_refused_with_words_at_once() -> None:
     full = places(max_connections=0)
-    refused = [full.enter(ONE) for _ in range(MOST_REFUSED)]
+    refused = [full.enter(ONE) for _ in range(MOST_BESIDE)]
     assert not full.is_crowded
 
     one_more = full.enter(ONE)
@@ -156,8 +160,8 @@ def test_a_place_that_was_given_up_counts_no_more_for_its_address() -> None:
 def test_only_so_many_end_gently_at_once() -> None:
     """Those hold descriptors beside the limit: a client over TLS may take its time to end."""
     both = places(max_connections=1)
-    crowd = [Kept(float(number)) for number in range(MOST_GIVING_WAY + 2)]
+    crowd = [Kept(float(number)) for number in range(MOST_BESIDE + 2)]
     for one in crowd:
         held(both, one)
 
-    assert [one.ended for one in crowd] == [["closed"]] * MOST_GIVING_WAY + [["dropped"], []]
+    assert [one.ended for one in crowd] == [["closed"]] * MOST_BESIDE + [["dropped"], []]
