@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from gateway.core.addresses import (
+    MAX_PORT,
     ListenAddress,
     consul_url,
     parse_listen_address,
@@ -23,7 +24,6 @@ from gateway.core.units import Kind, is_one_word, parse_duration, parse_size
 
 _SHORTEST_CONSUL_WAIT_S = 1.0
 _LONGEST_CONSUL_WAIT_S = 600.0
-_LARGEST_PORT = 65_535
 
 
 def _listen_address(value: object) -> object:
@@ -123,7 +123,7 @@ def _redirect(value: object) -> object:
     text = str(value).lower()
     if text in {"on", "off"}:
         return text
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _LARGEST_PORT:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT:
         return int(text)
     raise ValueError(f"{value!r} is not known; write on, off or the port that clients see")
 

@@ -11,7 +11,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 MAX_PORT = 65_535
-MAX_WEIGHT = 65_535
 # A name, an IPv4 or an IPv6 address with its zone, of an instance. What else stood here would end
 # up in a Host field or in a URL.
 is_instance_host = re.compile(r"[A-Za-z0-9._:%-]+").fullmatch

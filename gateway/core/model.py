@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+# The largest that Consul takes.
+MAX_WEIGHT = 65_535
+
 
 class Status(Enum):
     """What the registry says of one instance, best first.

@@ -43,7 +43,7 @@ from gateway.discovery.consul_options import (
 )
 from gateway.discovery.consul_sight import SEES_NOTHING, Sight
 from gateway.discovery.entries import items_of
-from gateway.discovery.named_transport import NamedTransport, OneConnection
+from gateway.discovery.named_transport import NamedTransport, RenewedClient
 from gateway.discovery.source import Answer, SourceError
 from gateway.names import Names
 from gateway.threads import in_thread
@@ -88,7 +88,7 @@ class HttpxAdapter:
 
     def __init__(  # noqa: PLR0913 -- they are all different things
         self,
-        connection: OneConnection,
+        renewed: RenewedClient,
         options: ConsulOptions,
         bodies: Bodies,
         *,
@@ -96,7 +96,7 @@ class HttpxAdapter:
         read_params: Sequence[tuple[str, str]] = (),
         lists: ReadList | None = None,
     ) -> None:
-        self._connection = connection
+        self._renewed = renewed
         self._options = options
         self._bodies = bodies
         self._timeout_s = timeout_s
@@ -121,7 +121,7 @@ class HttpxAdapter:
             # httpx's limit is for each read, this one is for the answer as a whole.
             async with (
                 asyncio.timeout(self._options.connect_timeout_s + timeout_s) as within,
-                self._connection.client.stream(
+                self._renewed.client.stream(
                     "GET", path, params=asked, headers=headers, timeout=limits
                 ) as response,
                 self._bodies.read(response, within, self._timeout_s) as body,
@@ -130,10 +130,10 @@ class HttpxAdapter:
                 return await self._understand(callback, response, body)
         except (httpx.HTTPError, OSError, ValueError) as error:
             # ssl.SSLError, which httpx lets through bare, and TimeoutError are both an OSError.
-            await self._connection.begin_anew()
+            await self._renewed.begin_anew()
             raise transport_error(error) from error
         except asyncio.CancelledError:
-            await self._connection.begin_anew()
+            await self._renewed.begin_anew()
             raise
 
     async def _understand(
@@ -180,15 +180,15 @@ class ConsulSource:
     """Reads of `/v1/health/service` over one httpx client."""
 
     def __init__(
-        self, connection: OneConnection, options: ConsulOptions, bodies: Bodies, sight: Sight
+        self, renewed: RenewedClient, options: ConsulOptions, bodies: Bodies, sight: Sight
     ) -> None:
-        self._connection = connection
+        self._renewed = renewed
         self._sight = sight
         self._options = options
         mode = () if options.consistency == "default" else ((options.consistency, ""),)
         adapter = partial(
             HttpxAdapter,
-            connection,
+            renewed,
             options,
             bodies,
             timeout_s=options.read_timeout_s,
@@ -227,8 +227,8 @@ class ConsulSource:
             raise SourceError(Trouble.DENIED, f"{reason} ({RIGHTS})")
 
     async def aclose(self) -> None:
-        """Close the connection."""
-        await self._connection.aclose()
+        """Close its connections."""
+        await self._renewed.aclose()
 
     async def _read(self, api: _Api, service: str, index: int) -> Reply:
         wait = f"{round(self._options.wait_s * 1000)}ms"
@@ -252,7 +252,7 @@ class ConsulSource:
 
 
 class _PollSource:
-    """Plain reads over one connection that all services share, one at a time."""
+    """Plain reads over the connections that the probe uses too, one at a time."""
 
     def __init__(self, source: ConsulSource) -> None:
         self._source = source
@@ -269,7 +269,7 @@ class _PollSource:
             return await self._source.query(service, index=0)
 
     async def aclose(self) -> None:
-        """Leave the connection, which belongs to the Consul object, alone."""
+        """Leave the connections, which belong to the Consul object, alone."""
 
 
 class Consul:
@@ -290,7 +290,7 @@ class Consul:
         self._names = Names()
         self._bodies = Bodies()
         # Shared by the probe, polls and Sight: at Consul's limit no further one could be opened.
-        self._control = OneConnection(partial(self._client, 3))
+        self._control = RenewedClient(partial(self._client, 3))
         self._api = self._small_api(self._control)
         # It finds out whether an empty answer is true.
         self._sight = Sight(self._small_api(self._control).catalog)
@@ -310,8 +310,7 @@ class Consul:
 
     def open_watch(self) -> ConsulSource:
         """Make a source with a connection of its own, opened at the first question."""
-        connection = OneConnection(self._client)
-        return ConsulSource(connection, self._options, self._bodies, self._sight)
+        return ConsulSource(RenewedClient(self._client), self._options, self._bodies, self._sight)
 
     def has_new_token(self) -> bool:
         """Tell whether another token is in its file than at the last look."""
@@ -336,9 +335,9 @@ class Consul:
         if not reply.value:
             raise SourceError(Trouble.NO_LEADER, "no cluster leader")
 
-    def _small_api(self, connection: OneConnection) -> _Api:
+    def _small_api(self, renewed: RenewedClient) -> _Api:
         options, small = self._options, Bodies(max_bytes=LARGE_BYTES)
-        adapter = HttpxAdapter(connection, options, small, timeout_s=options.probe_timeout_s)
+        adapter = HttpxAdapter(renewed, options, small, timeout_s=options.probe_timeout_s)
         return _Api(adapter, options)
 
     def _client(self, max_connections: int = 1) -> httpx.AsyncClient:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import Any, Literal
 
-from gateway.core.addresses import MAX_PORT, MAX_WEIGHT, is_instance_host
-from gateway.core.model import Instance, Skipped, Status
+from gateway.core.addresses import MAX_PORT, is_instance_host
+from gateway.core.model import MAX_WEIGHT, Instance, Skipped, Status
 
 TaggedAddress = Literal["lan", "wan"]
 

@@ -1,10 +1,10 @@
-"""One connection to a registry, by name: what httpx does not do by itself.
+"""The clients of a registry, over names: what httpx does not do by itself.
 
 httpx is given addresses, because it looks names up in shared threads: anyio, which connects for it,
 uses the default executor of asyncio, where a lookup that hangs stops others, and asyncio.run waits
-for it at the end. And its client is made anew after a request that was broken off, because httpcore
-(1.0.9) can lose the place of its pool that the request had: with one place, all that follow wait in
-vain.
+for it at the end. And a client is made anew after a request that was broken off, because httpcore
+(1.0.9) can lose the place of its pool that the request had: when all are lost, those that follow
+wait in vain.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from gateway.names import NameLateError, Names
 _CONNECT_S = 5.0
 
 
-class OneConnection:
-    """A client that has one connection, for one request at a time; `make` makes it."""
+class RenewedClient:
+    """A client that is made anew when one of its requests was broken off; `make` makes it."""
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
         self.client = make()
 
     async def begin_anew(self) -> None:
-        """Close the connection, and go on with another one: a request was broken off."""
+        """Go on with another client; requests that are in flight over this one fail."""
         before, self.client = self.client, self._make()
         await before.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close its connections."""
         await self.client.aclose()
 
 

@@ -15,8 +15,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from gateway.core.addresses import MAX_PORT, MAX_WEIGHT, is_instance_host
-from gateway.core.model import Instance, Status
+from gateway.core.addresses import MAX_PORT, is_instance_host
+from gateway.core.model import MAX_WEIGHT, Instance, Status
 from gateway.core.units import format_size
 
 VERSION = 1

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from gateway.core.addresses import MAX_PORT
+
 # §2.2 wants senders to keep within 536; those that tell a certificate of the client do not.
 MAX_SIZE_BYTES: Final = 4096
 
@@ -22,7 +24,6 @@ _V1_LINE: Final = re.compile(
     rb" (?P<ports>(?:0|[1-9][0-9]{0,4}) (?:0|[1-9][0-9]{0,4}))"
 )
 _V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?")
-_LARGEST_PORT: Final = 65_535
 
 _V2_START: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED_BYTES: Final = 16
@@ -79,7 +80,7 @@ def _read_v1(start: bytes) -> Told | None:
     if _V1_UNKNOWN.fullmatch(line):
         return Told("", size_bytes)
     found = _V1_LINE.fullmatch(line)
-    if found is None or any(int(port) > _LARGEST_PORT for port in found["ports"].split()):
+    if found is None or any(int(port) > MAX_PORT for port in found["ports"].split()):
         raise ProxyProtocolError("the line is not one of version 1")
     kind = IPv4Address if found["family"] == b"TCP4" else IPv6Address
     try:
