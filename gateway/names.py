@@ -34,6 +34,8 @@ _PATIENCE_S = 0.25
 _NEXT_ADDRESS_S = 0.25
 LOOKUPS_PER_GROUP = 32
 _MAX_KNOWN = 4096
+# Who waits for less says nothing about the nameserver, nor does a lookup that waits for its turn.
+_LATE_S = 1.0
 # A name that was late, and that nobody has asked for since.
 _FORGOTTEN_S = 60.0
 
@@ -92,7 +94,7 @@ class LateNames:
     def clear(self, host: str, now_s: float) -> None:
         """Hear that there was an answer, whatever it is."""
         late = self._late.pop(host, None)
-        if late is not None:
+        if late is not None and now_s - late.last_s <= _FORGOTTEN_S:
             _log.info("name_answered", name=host, after_s=round(now_s - late.since_s, 3))
 
 
@@ -160,8 +162,14 @@ class Names:
             return self._answer_of(lookup, known)
         if known is not None:
             return known[1]
-        self.late.note(host, f"no answer within {within_s:.3g} s", now_s + (within_s or 0.0))
+        self._note_late(lookup)
         raise NameLateError(f"no answer about the name {host!r} within {within_s:.3g} s")
+
+    def _note_late(self, lookup: _Lookup) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if lookup.is_running and now_s - lookup.begun_s >= _LATE_S:
+            why = f"no answer after {now_s - lookup.begun_s:.3g} s"
+            self.late.note(lookup.host, why, now_s)
 
     def _answer_of(
         self, lookup: _Lookup, known: tuple[float, tuple[str, ...]] | None
@@ -194,7 +202,7 @@ class Names:
         self._start(lookup, asyncio.get_running_loop())
 
     def _start(self, lookup: _Lookup, loop: asyncio.AbstractEventLoop) -> None:
-        lookup.is_running = True
+        lookup.is_running, lookup.begun_s = True, loop.time()
         self._running[lookup.group] = self._running.get(lookup.group, 0) + 1
 
         def run() -> None:

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 _RESERVE = 256
-# Half of that is for what is open anyway, the admin port and refused clients.
+# Half of these are for what is open anyway, the admin port and refused clients.
 LEAST_LIMIT = 64
-# Listeners, the loop, logs, connections to the registry.
-_OPEN_ANYWAY = 24
+# Listeners, the loop, logs, connections to the registry, and 2 * 2 beside those of the admin port.
+_OPEN_ANYWAY = 28
 # Connections of each kind beside those of clients, where there are enough files.
 MOST_BESIDE = 64
 # What Linux allows a process at most where the hard limit is "infinity".
@@ -55,7 +55,8 @@ def most_clients(limit: int) -> int:
 def most_beside(limit: int) -> int:
     """Return how many connections of each kind there may be beside those of clients.
 
-    There are three kinds: of the admin port, refused ones, and those that gave way.
+    There are three kinds: of the admin port, refused ones, and those that gave way. The admin port
+    has a few refused ones of its own, which count as open anyway.
     """
     reserve = min(_RESERVE, limit // 2)
     return max(2, min(MOST_BESIDE, (reserve - _OPEN_ANYWAY) // 3))

@@ -415,7 +415,7 @@ def listed(value: bytes) -> set[bytes]:
 
 def interim_fields(fields: Fields) -> Fields:
     """Keep the fields of an interim answer that may cross: it has no body, so no framing."""
-    named = HOP_BY_HOP | {b"content-length"}
+    named = HOP_BY_HOP | {b"content-length", b"x-request-id"}
     for name, value in fields:
         if name.lower() == b"connection":
             named |= connection_names(value)

@@ -127,7 +127,8 @@ class SnapshotStore:
         except OSError as error:
             self._tell_failure(error)
         except Exception:  # noqa: BLE001 -- it would end the gateway, which can do without the file
-            _log.exception("task_failed", task="snapshots")
+            if self._can_write:
+                _log.exception("task_failed", task="snapshots")
             self._can_write = False
         else:
             self._can_write = True
@@ -167,9 +168,8 @@ class SnapshotStore:
             raise OSError(
                 "another gateway writes it; give each of them a GATEWAY_STATE_DIR of its own"
             ) from None
-        except BaseException:
-            os.close(lock)
-            raise
+        except OSError:
+            pass  # the file system has no locks: then nobody can tell
         self._lock = lock
 
     def _document(self, entries: Mapping[str, Entry]) -> bytes:

@@ -26,6 +26,7 @@ from gateway.proxy.pool import Spawn
 from gateway.proxy.sides import ConnectionPool
 
 _MAX_BODY_BYTES = 64 * 1024
+_MOST_BESIDE = 2
 _BODY_TIMEOUT_S = 10.0
 _TIMEOUTS = Timeouts(response_s=15.0, idle_s=10.0, request_s=60.0)
 
@@ -69,7 +70,7 @@ def face_of_app(  # noqa: PLR0913 -- they are all different things
         head_timeout_s=beside.options.head_timeout_s,
         keepalive_timeout_s=beside.options.keepalive_timeout_s,
         max_connections=beside.options.max_beside,
-        max_beside=beside.options.max_beside,
+        max_beside=_MOST_BESIDE,
         grace_s=inf,
         reader=beside.options.reader,
     )

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-# Larger pieces are worth being sent for themselves, and must not pile up here.
+# Pieces of this size are worth being sent for themselves, and must not pile up here.
 SMALL_BYTES: Final = 16 * 1024
 # So many are enough to keep the other end awake; more would only wait for longer.
 MOST_WAITING: Final = 32
@@ -64,7 +64,7 @@ class Outbox:
         waiting = self._waiting
         waiting.append((transport, data))
         count = len(waiting)
-        if len(data) > SMALL_BYTES or count == MOST_WAITING:
+        if len(data) >= SMALL_BYTES or count == MOST_WAITING:
             self.send()
         elif count == 1:
             self._when(self.send)

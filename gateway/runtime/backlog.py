@@ -71,10 +71,12 @@ class Backlog:
         self._begin_turn()
 
     def is_over(self) -> bool:
-        """Tell whether the time for long reads is used up in this turn; its first one begins it."""
+        """Tell whether the time for long reads is used up in this turn.
+
+        It begins with the first of them, or with the first connection that puts bytes off.
+        """
         if not self._is_due:
             self._begin_turn()
-            self._until_s = self._clock() + TURN_S
             return False
         return self._clock() >= self._until_s
 
@@ -117,6 +119,7 @@ class Backlog:
     def _begin_turn(self) -> None:
         if not self._is_due:
             self._is_due = True
+            self._until_s = self._clock() + TURN_S
             self._when(self.run)
 
 

@@ -137,6 +137,15 @@ async def dripping(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)
 
 
+_LARGE = bytes(8 * 1024 * 1024)
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with 8 MiB in one piece, which all requests share."""
+    assert scope["type"] == "http"
+    await answers(200, _LARGE)(scope, receive, send)
+
+
 async def spent(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the CPU time that the thread of the loop has taken so far."""
     assert scope["type"] == "http"

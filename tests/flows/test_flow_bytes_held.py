@@ -60,6 +60,7 @@ KINDS = {
         BODY_BYTES // 65536,
     ),
     "the response of an app is not read": (ask("/endless"), b"", 0),
+    "the response of an app in one piece is not read": (ask("/large"), b"", 0),
 }
 DRIPPING = {
     "a response": (ask("/dripping"), b"", 0),
@@ -218,6 +219,7 @@ async def gateway(
             },
             {"match": {"path_prefix": "/idle"}, "app": "tests.fakes.apps:idle"},
             {"match": {"path_prefix": "/endless"}, "app": "tests.fakes.apps:endless"},
+            {"match": {"path_prefix": "/large"}, "app": "tests.fakes.apps:large"},
             {"match": {"path_prefix": "/dripping"}, "app": "tests.fakes.apps:dripping"},
         )
         tls = {"tls_bind": "127.0.0.1:0", "tls_cert": str(pair.cert), "tls_key": str(pair.key)}

@@ -124,6 +124,16 @@ def test_the_first_long_read_of_a_turn_begins_the_time_for_all_of_them() -> None
     assert not backlog.is_over()
 
 
+def test_whoever_puts_off_first_leaves_the_long_reads_of_its_turn_their_time() -> None:
+    turns = Turns()
+    turns.now_s = 100.0
+    Waiting(turns, "a", 1)
+
+    assert not turns.backlog.is_over()
+    turns.now_s += TURN_S
+    assert turns.backlog.is_over()
+
+
 def test_long_reads_have_no_time_left_after_what_waited_already_took_it() -> None:
     turns = Turns()
     Waiting(turns, "a", 2, takes_s=TURN_S * 1.1)
