@@ -185,7 +185,8 @@ class SecuredConnection(asyncio.BufferedProtocol, asyncio.Transport):
                 self._shake_hands()
         elif self._state is _OPEN and not self._is_paused:
             self._go_through()
-        if self._state < _CLOSED and not self._is_paused and not self._plain.is_closing():
+        is_held = self._is_paused or self._has_put_off
+        if self._state < _CLOSED and not is_held and not self._plain.is_closing():
             self._plain.resume_reading()
 
     def _begin_session(self) -> None:

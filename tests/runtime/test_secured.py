@@ -209,6 +209,35 @@ async def test_records_of_one_byte_are_taken_in_shares_and_all_before_the_end(
     assert stage.recorder.largest_bytes <= 256
 
 
+async def test_nothing_is_read_while_records_wait_for_their_turn(authority: Authority) -> None:
+    """Else what waits grows with all that is sent, and with it what each turn copies."""
+    readings: list[bool] = []
+    waiting: list[int] = []
+
+    class Watched(Backlog):
+        def run(self) -> None:
+            if self._lines and stage.recorder.data:
+                readings.append(stage.ours._plain.is_reading())
+                waiting.append(len(stage.ours._later))
+            super().run()
+
+    def send_all() -> None:
+        for _ in range(20_000):
+            other.send(b"x")
+
+    backlog = Watched()
+    async with staged(authority, serves=True, backlog=backlog) as stage:
+        other = await asyncio.to_thread(stage.shake_hands, serves=True)
+        await stage.ours.ready
+        with other:
+            await asyncio.to_thread(send_all)
+            await wait_until(lambda: len(stage.recorder.data) == 20_000)
+
+    assert len(readings) > 10
+    assert not any(readings)
+    assert max(waiting) <= 64 * 1024
+
+
 async def test_a_long_read_is_decrypted_later_when_the_time_of_the_turn_is_over(
     authority: Authority,
 ) -> None:
